@@ -1,0 +1,3 @@
+"""DTQL: diffusion trust-region Q-learning for offline reinforcement learning in JAX."""
+
+__version__ = "0.1.0"

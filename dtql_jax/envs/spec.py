@@ -1,0 +1,37 @@
+"""What an evaluation environment is, as plain data that can be stored and sent to workers."""
+
+import dataclasses
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class EnvSpec:
+    """An environment with flat observations, described by JSON-able values.
+
+    Attributes:
+      env_id: Gymnasium id, for example "PointMaze_UMaze-v3".
+      max_episode_steps: time limit in environment steps.
+      kwargs: keyword arguments of `gymnasium.make`.
+      observation_keys: keys of a dict observation, in the order in which they are
+        put together into one vector; empty where observations are flat already.
+      attributes: attributes set on the unwrapped environment after making it
+        (mazes: `position_noise_range`).
+      success: what counts as a success: "reward" (any reward above 0: mazes),
+        "none" (locomotion; only returns are reported).
+    """
+
+    env_id: str
+    max_episode_steps: int
+    kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
+    observation_keys: tuple[str, ...] = ()
+    attributes: dict[str, Any] = dataclasses.field(default_factory=dict)
+    success: str = "none"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields as a JSON-able dict; `EnvSpec.from_dict` reads it back."""
+        return dataclasses.asdict(self) | {"observation_keys": list(self.observation_keys)}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "EnvSpec":
+        """Inverse of `to_dict`."""
+        return cls(**(fields | {"observation_keys": tuple(fields["observation_keys"])}))

@@ -1,0 +1,21 @@
+"""Errors that a user can mend: one line, shown without a traceback, exit code 2."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Wrong input. The message is one line: what came, what was expected, what to do.
+
+    It is a ValueError, so code that uses the library can catch it as usual; the
+    commands under `experiments/` print the line and exit with code 2.
+    """
+
+
+def near_matches(name: str, known: Iterable[str]) -> str:
+    """Returns 'did you mean a, b?' for the known names closest to `name`, else all known names."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
+    if close:
+        return f"did you mean {', '.join(close)}?"
+    return f"known: {', '.join(sorted(known))}"
