@@ -1,0 +1,43 @@
+"""A network under training: parameters, Adam's state and the number of updates."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from dtql_jax.types import Array
+
+# PyTorch's Adam is the same formula with the same defaults (0.9, 0.999, 1e-8). The learning rate is
+# applied outside of it, as a traced number, so that a sweep over it never recompiles.
+_ADAM = optax.scale_by_adam()
+
+
+@flax.struct.dataclass
+class TrainState:
+    """One network under training.
+
+    Attributes:
+      params: the network's parameters.
+      opt_state: Adam's moments.
+      step: int32, updates made so far.
+    """
+
+    params: optax.Params
+    opt_state: optax.OptState
+    step: Array
+
+    @classmethod
+    def create(cls, params: optax.Params) -> "TrainState":
+        """A state before its first update."""
+        return cls(params=params, opt_state=_ADAM.init(params), step=jnp.zeros((), jnp.int32))
+
+    def apply_gradients(self, grads: optax.Updates, learning_rate: Array) -> "TrainState":
+        """One Adam update; `learning_rate` is a scalar and may be traced."""
+        updates, opt_state = _ADAM.update(grads, self.opt_state)
+        params = jax.tree.map(lambda p, u: p - learning_rate * u, self.params, updates)
+        return self.replace(params=params, opt_state=opt_state, step=self.step + 1)
+
+
+def polyak(online: optax.Params, target: optax.Params, tau: Array) -> optax.Params:
+    """tau * online + (1 - tau) * target, leaf by leaf."""
+    return jax.tree.map(lambda o, t: tau * o + (1.0 - tau) * t, online, target)

@@ -1,0 +1,75 @@
+"""Checkpoints by Orbax: asynchronous, the newest few kept, a half-written one never taken for whole."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from dtql_jax.errors import UserError
+
+
+class Checkpoints:
+    """The checkpoints of one run, numbered by updates made (pretraining included).
+
+    Use as a context manager, or call `close`: leaving the process before it loses the last save.
+    """
+
+    def __init__(self, folder: str | Path, keep: int = 2) -> None:
+        """Opens `folder` (made if it does not exist) and keeps the newest `keep` checkpoints."""
+        self.folder = Path(folder).resolve()
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        self._manager = ocp.CheckpointManager(
+            self.folder, options=options, item_names=("state", "meta")
+        )
+
+    def latest(self) -> int | None:
+        """The number of the newest whole checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def save(self, update: int, state: Any, meta: dict[str, Any]) -> None:
+        """Saves a pytree of arrays and a JSON-able dict; returns before the files are written."""
+        if update == self.latest():
+            return
+        items = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
+        self._manager.save(update, args=items)
+
+    def restore(self, like: Any, update: int | None = None) -> tuple[Any, dict[str, Any]]:
+        """Returns (state, meta) of checkpoint `update`, by default the newest.
+
+        Args:
+          like: a pytree of arrays or `jax.ShapeDtypeStruct`s of the layout expected.
+          update: its number.
+
+        Raises:
+          UserError: there is none, or it does not have the layout of `like`.
+        """
+        update = self.latest() if update is None else update
+        if update is None:
+            raise UserError(f"no checkpoint in {self.folder}; the run ended before its first one")
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        items = ocp.args.Composite(
+            state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore()
+        )
+        try:
+            restored = self._manager.restore(update, args=items)
+        except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(
+                f"checkpoint {update} in {self.folder} does not fit this run's networks: {reason}"
+            ) from error
+        return restored.state, restored.meta
+
+    def wait(self) -> None:
+        """Blocks until the save under way is whole."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits for the save under way and stops Orbax's threads."""
+        self._manager.close()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()

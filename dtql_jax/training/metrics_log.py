@@ -1,0 +1,137 @@
+"""What a run writes while it goes: metrics.csv, evaluations.csv and TensorBoard events.
+
+The CSV files hold only what follows from seed, data and settings (no times), one row for each
+member, so a resumed run writes the same rows as one that was never stopped.
+"""
+
+import csv
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+METRIC_KEYS = ("update", "phase", "step", "seed")
+EVALUATION_FIELDS = (
+    "update",
+    "step",
+    "seed",
+    "score",
+    "return_mean",
+    "return_std",
+    "success_rate",
+    "length_mean",
+    "episodes",
+)
+
+
+class MetricsLog:
+    """The logs of one run.
+
+    Attributes:
+      folder: the run's folder.
+      seeds: one for each member, in order.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        seeds: Sequence[int],
+        metrics: Sequence[str],
+        *,
+        resume_at: int | None = None,
+        tensorboard: bool = True,
+    ) -> None:
+        """Opens the logs.
+
+        Args:
+          folder: where to write.
+          seeds: of the members.
+          metrics: names of the columns of metrics.csv after update, phase, step and seed.
+          resume_at: rows of later updates than this are dropped; None starts afresh.
+          tensorboard: whether to write TensorBoard events too.
+        """
+        self.folder, self.seeds = Path(folder), list(seeds)
+        self._metric_fields = (*METRIC_KEYS, *metrics)
+        self._metrics = self._open("metrics.csv", self._metric_fields, resume_at)
+        self._evaluations = self._open("evaluations.csv", EVALUATION_FIELDS, resume_at)
+        self._events = None
+        if tensorboard:
+            from tensorboardX import SummaryWriter
+
+            purge = {} if resume_at is None else {"purge_step": resume_at + 1}
+            self._events = SummaryWriter(str(self.folder / "tensorboard"), **purge)
+
+    def _open(self, name: str, fields: Sequence[str], resume_at: int | None) -> io.TextIOBase:
+        path = self.folder / name
+        rows = [] if resume_at is None else read_rows(path)
+        kept = [row for row in rows if int(row["update"]) <= resume_at] if rows else []
+        partial = path.with_suffix(".csv.part")
+        with partial.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fields)
+            writer.writeheader()
+            writer.writerows(kept)
+        os.replace(partial, path)
+        return path.open("a", newline="")
+
+    def write_metrics(
+        self, update: int, phase: str, step: int, values: Mapping[str, np.ndarray]
+    ) -> None:
+        """Writes one row for each member; `values` are name -> [P]. Missing names stay empty."""
+        rows = []
+        for i, seed in enumerate(self.seeds):
+            head = {"update": update, "phase": phase, "step": step, "seed": seed}
+            rows.append(head | {name: f"{float(v[i]):.9g}" for name, v in values.items()})
+        _append(self._metrics, self._metric_fields, rows)
+        for name, value in values.items():
+            self.scalar(f"{phase}/{name}", float(np.mean(value)), update)
+
+    def write_evaluation(self, update: int, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Writes one row for each member, with the fields of EVALUATION_FIELDS from "score" on."""
+        full = [
+            {"update": update, "step": step, "seed": seed} | dict(row)
+            for seed, row in zip(self.seeds, rows, strict=True)
+        ]
+        _append(self._evaluations, EVALUATION_FIELDS, full)
+        self.scalar("evaluation/score", float(np.mean([r["score"] for r in rows])), update)
+        for seed, row in zip(self.seeds, rows, strict=True):
+            self.scalar(f"evaluation/score/seed_{seed}", float(row["score"]), update)
+
+    def scalar(self, name: str, value: float, update: int) -> None:
+        """One TensorBoard scalar (also for what the CSV files do not hold: rates)."""
+        if self._events is not None:
+            self._events.add_scalar(name, value, update)
+
+    def evaluated(self, update: int) -> bool:
+        """Whether evaluations.csv holds the rows of `update`."""
+        rows = read_rows(self.folder / "evaluations.csv")
+        return sum(int(row["update"]) == update for row in rows) == len(self.seeds)
+
+    def close(self) -> None:
+        """Closes the files."""
+        self._metrics.close()
+        self._evaluations.close()
+        if self._events is not None:
+            self._events.close()
+
+
+def _append(file: io.TextIOBase, fields: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    # one write for all members: a process killed here leaves all rows of an update, or at most one
+    # torn line, which `read_rows` drops
+    text = io.StringIO()
+    csv.DictWriter(text, fields).writerows(rows)
+    file.write(text.getvalue())
+    file.flush()
+
+
+def read_rows(path: str | Path) -> list[dict[str, str]]:
+    """The whole rows of a CSV log; a line torn by a crash, which can only be the last, is dropped."""
+    path = Path(path)
+    if not path.is_file():
+        return []
+    text = path.read_text()
+    if not text.endswith("\n"):
+        text = text[: text.rfind("\n") + 1]
+    return list(csv.DictReader(io.StringIO(text)))
