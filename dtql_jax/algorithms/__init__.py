@@ -1,4 +1,4 @@
-"""Algorithms by name. Each is a configuration dataclass and a function from it to an `Algorithm`."""
+"""Algorithms by name: a configuration dataclass and a function from it to an `Algorithm`."""
 
 import dataclasses
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Checkpoints by Orbax: asynchronous, the newest few kept, a half-written one never taken for whole."""
+"""Checkpoints by Orbax: asynchronous, the newest few kept, no half-written one taken for whole."""
 
 from pathlib import Path
 from typing import Any

@@ -78,7 +78,7 @@ class Display:
 
 def duration(seconds: float) -> str:
     """A length of time as people say it: "45 s", "3 min 20 s", "35 h 10 min"."""
-    seconds = int(round(seconds))
+    seconds = round(seconds)
     if seconds < 60:
         return f"{seconds} s"
     if seconds < 3600:

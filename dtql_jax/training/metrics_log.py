@@ -127,7 +127,7 @@ def _append(file: io.TextIOBase, fields: Sequence[str], rows: Sequence[Mapping[s
 
 
 def read_rows(path: str | Path) -> list[dict[str, str]]:
-    """The whole rows of a CSV log; a line torn by a crash, which can only be the last, is dropped."""
+    """The whole rows of a CSV log; a last line torn by a crash is dropped."""
     path = Path(path)
     if not path.is_file():
         return []

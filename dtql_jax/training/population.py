@@ -79,7 +79,7 @@ def make_update(step: updates.Step, batch_size: int, num_updates: int, size: int
 def make_act(algorithm: Algorithm, size: int, chunk: int = 8) -> Any:
     """The jitted action choice of a whole population.
 
-    The numbers behind an action come from (member, episode, step) alone, so an episode's course does
+    The numbers behind an action come from (member, episode, step) alone: an episode's course does
     not depend on which others are played beside it.
 
     Args:

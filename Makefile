@@ -1,0 +1,57 @@
+# Everything here is one line over `python -m experiments.<name>`; it all works without make too.
+#   make train ENV=antmaze-umaze SEEDS=5 PRESET=paper STEPS=100000 SOURCE=auto OUT=runs/mine
+# More settings: ARGS="--config.batch_size=512 --config.algorithm.alpha=5"
+
+PYTHON ?= python3
+VENV ?= .venv
+RUN_PYTHON = $(VENV)/bin/python
+READY = $(VENV)/.ready
+
+ENV ?= pointmaze-umaze
+PRESET ?= auto
+ALGO ?= dtql
+given = $(if $($(1)),--$(2)=$($(1)))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train resume evaluate data test test-slow lint lock clean
+
+help:  ## List the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
+
+setup: $(READY)  ## Make the Python environment in .venv (Python 3.11 or newer)
+
+$(READY): requirements.lock setup.cfg
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1); expected Python 3.11 or newer (make PYTHON=python3.12 ...)" >&2; exit 2; }
+	@echo "making the Python environment in $(VENV) (about a minute, 1 GB)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(RUN_PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(RUN_PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $(READY)
+
+train: $(READY)  ## Get the data, train, evaluate: ENV= PRESET= ALGO= SEEDS= STEPS= SOURCE= OUT= ARGS=
+	@$(RUN_PYTHON) -m experiments.train --env=$(ENV) --preset=$(PRESET) --algorithm=$(ALGO) $(call given,SEEDS,seeds) $(call given,STEPS,steps) $(call given,SOURCE,source) $(call given,OUT,out) $(ARGS)
+
+resume: $(READY)  ## Go on with a stopped run: RUN=
+	@$(RUN_PYTHON) -m experiments.resume --run=$(RUN) $(ARGS)
+
+evaluate: $(READY)  ## Play the newest checkpoint of a run again: RUN= EPISODES=
+	@$(RUN_PYTHON) -m experiments.evaluate --run=$(RUN) $(call given,EPISODES,episodes) $(ARGS)
+
+data: $(READY)  ## Get or collect a task's data without training: ENV= SOURCE=
+	@$(RUN_PYTHON) -m experiments.collect --env=$(ENV) $(call given,SOURCE,source) $(ARGS)
+
+test: $(READY)  ## Lint, parity with the reference programs, and the fast tests (minutes)
+	@$(RUN_PYTHON) -m ruff check .
+	@$(RUN_PYTHON) -m pytest -q -m "not slow" $(ARGS)
+
+test-slow: $(READY)  ## The learning tests and whole runs (tens of minutes)
+	@$(RUN_PYTHON) -m pytest -q -m slow $(ARGS)
+
+lint: $(READY)  ## Check style only
+	@$(RUN_PYTHON) -m ruff check . && $(RUN_PYTHON) -m ruff format --check .
+
+lock: $(READY)  ## Resolve requirements.lock anew from setup.cfg (needs uv in the environment)
+	@printf 'mujoco==3.2.7\njax<0.12\n' | $(RUN_PYTHON) -m uv pip compile --quiet --universal --python-version 3.11 --no-annotate --custom-compile-command 'make lock' --extra dev --constraint - setup.cfg --output-file requirements.lock
+
+clean:  ## Remove the Python environment (runs and datasets stay)
+	@rm -rf $(VENV)

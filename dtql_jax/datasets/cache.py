@@ -1,0 +1,127 @@
+"""Flattened datasets kept as plain .npy files, so that a second load takes a moment.
+
+A cache entry is one folder with the five arrays of a `Transition` and `meta.json`. Its
+name carries a key over the source files (path, size, time of change) and everything
+that decides how they are read, so an entry is never used for anything else. Nothing is
+ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pathlib
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from dtql_jax.datasets.transitions import fingerprint
+from dtql_jax.types import Transition
+
+# Raise it whenever the arrays that the same files lead to change.
+LAYOUT_VERSION = 1
+
+# (the arrays, JSON-able facts about them)
+Entry = tuple[Transition, dict[str, Any]]
+
+
+def cache_root() -> pathlib.Path:
+    """Returns $DTQL_JAX_CACHE, or ~/.cache/dtql_jax."""
+    folder = os.environ.get("DTQL_JAX_CACHE")
+    return pathlib.Path(folder) if folder else pathlib.Path.home() / ".cache" / "dtql_jax"
+
+
+def cached(
+    name: str,
+    files: Sequence[pathlib.Path],
+    settings: dict[str, Any],
+    build: Callable[[], Entry],
+    report: Callable[[str], None],
+) -> Entry:
+    """Returns what `build` makes of `files`, from the cache if it was made before.
+
+    Args:
+      name: readable part of the entry's name, for example a dataset id.
+      files: the files that `build` reads.
+      settings: JSON-able; everything else that its result depends on.
+      build: reads the files: (arrays, facts).
+      report: receives a line where something is wrong with the cache.
+
+    Returns:
+      (arrays, facts); the facts have "fingerprint" added. A damaged entry (cut off,
+      changed, unreadable) is built anew; a folder that cannot be written costs a line
+      and the time of building, nothing else.
+    """
+    slot, key = _name_of(name, files, settings)
+    folder = cache_root() / f"{slot}-{key}"
+    if folder.is_dir():
+        try:
+            return _read(folder)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            reason = " ".join(str(error).split())
+            report(f"cache entry {folder} is damaged ({reason}); it is built anew")
+    transitions, facts = build()
+    facts = facts | {"fingerprint": fingerprint(transitions)}
+    try:
+        _write(folder, transitions, facts)
+        _remove_outdated(slot, keep=folder)
+    except OSError as error:
+        report(f"cannot keep {name} in the cache {cache_root()}: {error}")
+    return transitions, facts
+
+
+def _name_of(name: str, files: Sequence[pathlib.Path], settings: dict) -> tuple[str, str]:
+    """Returns (slot, key): a new key in the same slot makes the older entry outdated."""
+    paths = [str(pathlib.Path(file).resolve()) for file in files]
+    states = [[stat.st_size, stat.st_mtime_ns] for stat in map(os.stat, paths)]
+    slot = f"{re.sub(r'[^A-Za-z0-9_.]+', '-', name)}-{_digest([paths, settings])[:8]}"
+    return slot, _digest([LAYOUT_VERSION, paths, states, settings])[:16]
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _read(folder: pathlib.Path) -> Entry:
+    """Reads an entry; ValueError where its arrays are not the ones that were written."""
+    facts = json.loads((folder / "meta.json").read_text())
+    arrays = [np.load(folder / f"{field}.npy", allow_pickle=False) for field in Transition._fields]
+    transitions = Transition(*arrays)
+    found = fingerprint(transitions)
+    if found != facts["fingerprint"]:
+        raise ValueError(f"its fingerprint is {found}, expected {facts['fingerprint']}")
+    return transitions, facts
+
+
+def _write(folder: pathlib.Path, transitions: Transition, facts: dict[str, Any]) -> None:
+    """Writes an entry under a temporary name and renames it: it is there whole or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = pathlib.Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
+    try:
+        for field, array in transitions._asdict().items():
+            np.save(temporary / f"{field}.npy", array, allow_pickle=False)
+        (temporary / "meta.json").write_text(json.dumps(facts, indent=1, sort_keys=True))
+        if folder.exists():
+            # damaged, or written by another process meanwhile; neither can be replaced in place
+            os.replace(folder, temporary / "old")
+        os.replace(temporary, folder)
+        shutil.rmtree(folder / "old", ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _remove_outdated(slot: str, keep: pathlib.Path) -> None:
+    """Removes entries of the same slot: their source files have changed since."""
+    for entry in keep.parent.glob(f"{slot}-*"):
+        if entry != keep:
+            shutil.rmtree(entry, ignore_errors=True)
+    for entry in keep.parent.glob(".writing-*"):
+        # left by a process that was killed; nobody writes for an hour
+        if time.time() - entry.stat().st_mtime > 3600:
+            shutil.rmtree(entry, ignore_errors=True)

@@ -1,0 +1,324 @@
+"""Minari datasets, downloaded or collected here: all are read by these rules.
+
+Observations. A dict observation is put together in the order of the task's
+`EnvSpec.observation_keys`, exactly as the evaluation environment does it; an episode
+of T steps has T + 1 observations and gives T transitions.
+
+Ends. A termination ends the task (mask 0); a truncation does not (mask 1).
+
+Mazes. Published maze data was recorded with `continuing_task=True`: nothing terminates,
+the recording goes on after the goal. For this project, as in D4RL, reaching the goal ends
+the task, and the evaluation environment has `continuing_task=False`. So a transition with a
+reward above 0 has mask 0. What follows depends on `reset_target`:
+  False (D4RL/antmaze): the goal stays, the agent stands at it and goes on to receive 1.
+    These are transitions of the task too, with mask 0 as well.
+  True (D4RL/pointmaze): Gymnasium-Robotics copies the goal into the step's observation
+    BEFORE it draws the next one. The transition that reaches the goal is therefore sound,
+    but the one after it starts with the old goal, is rewarded for the new one, and ends
+    with the new one in its next observation. A transition whose goal changes is left out.
+
+Actions beyond the action space are clipped and counted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import re
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dtql_jax.datasets import store
+from dtql_jax.datasets.cache import cached
+from dtql_jax.datasets.registry import ACTION_HIGH, ACTION_LOW, GeneratedSource, MinariSource
+from dtql_jax.datasets.transitions import clip_actions, concatenate, from_episode, validate
+from dtql_jax.envs.make import join_observation, register
+from dtql_jax.envs.spec import EnvSpec
+from dtql_jax.errors import UserError
+from dtql_jax.types import Transition
+
+if TYPE_CHECKING:
+    import minari
+
+GOAL_KEY = "desired_goal"
+_NETWORK_SECONDS = 3.0
+
+
+def load(
+    dataset_ids: Sequence[str],
+    source: MinariSource | GeneratedSource,
+    report: Callable[[str], None],
+) -> tuple[Transition, dict[str, Any]]:
+    """Reads local datasets into one set of transitions; a second time from the cache.
+
+    Args:
+      dataset_ids: Minari ids, put together in this order; all must be local.
+      source: the environment and the sizes that they must have.
+      report: receives lines on long readings and on what is wrong with the cache.
+
+    Returns:
+      (float32 arrays, facts): "episodes", "clipped_actions" and "fingerprint".
+
+    Raises:
+      UserError: a dataset cannot be read, does not belong to the environment, or holds
+        invalid numbers.
+    """
+    folders = [store.data_folder(dataset_id) for dataset_id in dataset_ids]
+    name = "+".join(dataset_ids)
+    return cached(
+        name,
+        [file for folder in folders for file in sorted(folder.glob("*")) if file.is_file()],
+        {"env": source.env.to_dict(), "reader": "minari"},
+        lambda: _read_all(name, folders, source, report),
+        report,
+    )
+
+
+def fetch(dataset_ids: Sequence[str], report: Callable[[str], None]) -> None:
+    """Downloads those of the datasets that are not local, through Minari's own API.
+
+    Raises:
+      UserError: there is no network, Minari's extra for its remote is not installed, or
+        the download failed. The line says how to get the dataset otherwise.
+    """
+    absent = [name for name in dataset_ids if not store.is_local(name)]
+    if not absent:
+        return
+    commands = " && ".join(f"minari download {name}" for name in absent)
+    advice = f"run `{commands}` where there is a network and put it into {store.datasets_root()}"
+    problem = network_problem()
+    if problem:
+        raise UserError(
+            f"Minari dataset {' and '.join(absent)} is not local and cannot be downloaded "
+            f"({problem}): {advice}"
+        )
+    for name in absent:
+        report(f"downloading {name} to {store.datasets_root()}")
+        try:
+            store.make(name, lambda name=name: _download(name), report)
+        except Exception as error:  # each remote has errors of its own
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"downloading Minari dataset {name} failed ({reason}): {advice}"
+            ) from error
+
+
+def network_problem() -> str:
+    """Returns why Minari's remote cannot be reached, "" if it answers; takes at most 3 s.
+
+    Minari itself tries for 25 s before it gives up. The remote is $MINARI_REMOTE, as
+    Minari has it; HF_HUB_OFFLINE means no network.
+    """
+    remote = os.environ.get("MINARI_REMOTE", "hf://farama-minari")
+    if remote.startswith("gcp:"):
+        address = "https://storage.googleapis.com"
+    else:
+        if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+            return "HF_HUB_OFFLINE is set"
+        address = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    answers: list[str] = []
+
+    def ask() -> None:
+        try:
+            request = urllib.request.Request(address, method="HEAD")
+            urllib.request.urlopen(request, timeout=_NETWORK_SECONDS).close()
+            answers.append("")
+        except urllib.error.HTTPError:
+            answers.append("")  # it answers, if only to say that this is not the place
+        except (OSError, ValueError) as error:
+            answers.append(f"{address} does not answer: {getattr(error, 'reason', error)}")
+
+    # looking up a host's name has no time limit of its own, hence the thread
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(_NETWORK_SECONDS)
+    return answers[0] if answers else f"{address} does not answer within {_NETWORK_SECONDS:.0f} s"
+
+
+def _download(dataset_id: str) -> None:
+    """Downloads into the store that Minari has at the moment, and looks whether all of it came."""
+    import minari
+
+    # Minari reports on stdout, which belongs to the results of a command
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            minari.download_dataset(dataset_id)
+        except ImportError as error:
+            raise UserError(
+                "it needs one more package: pip install 'minari[hf]', or 'minari[gcs]' for gcp://"
+            ) from error
+    folder = store.data_folder(dataset_id)
+    dataset = _open(dataset_id, folder)
+    # the last episode is the part that a cut-off file lacks
+    for _ in dataset.storage.get_episodes([dataset.total_episodes - 1]):
+        pass
+
+
+def _open(dataset_id: str, folder: pathlib.Path) -> minari.MinariDataset:
+    """Opens a dataset; UserError where Minari cannot."""
+    import minari
+
+    try:
+        return minari.MinariDataset(folder)
+    except Exception as error:  # assertions, keys, JSON, HDF5: whatever a damaged folder leads to
+        raise _unreadable(dataset_id, folder, error) from error
+
+
+def _unreadable(dataset_id: str, folder: pathlib.Path, error: Exception) -> UserError:
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    return UserError(
+        f"Minari dataset {dataset_id} in {folder} cannot be read ({reason}); remove "
+        f"{folder.parent} and get it anew"
+    )
+
+
+def _read_all(
+    name: str,
+    folders: Sequence[pathlib.Path],
+    source: MinariSource | GeneratedSource,
+    report: Callable[[str], None],
+) -> tuple[Transition, dict[str, Any]]:
+    """Reads, checks and clips; returns the arrays and the facts about them."""
+    parts: list[Transition] = []
+    for dataset_id, folder in zip(name.split("+"), folders, strict=True):
+        dataset = _open(dataset_id, folder)
+        check_environment(dataset_id, dataset.env_spec, source.env)
+        if dataset.total_episodes < 1:
+            raise UserError(f"Minari dataset {dataset_id} in {folder} is empty: no episodes")
+        # Minari takes 3 ms to open an episode; nobody should wait without knowing why
+        seconds = 3e-3 * dataset.total_episodes + 5e-6 * dataset.total_steps
+        if seconds > 3:
+            report(
+                f"reading {dataset_id}: {dataset.total_episodes:,} episodes, about {seconds:.0f} s "
+                "this first time"
+            )
+        parts += _read_episodes(dataset_id, folder, dataset, source)
+    transitions = concatenate(parts)
+    validate(
+        transitions,
+        name=f"Minari dataset {name}",
+        episodes=len(parts),
+        observation_dim=source.observation_dim,
+        action_dim=source.action_dim,
+    )
+    actions, clipped = clip_actions(transitions.actions, ACTION_LOW, ACTION_HIGH)
+    facts = {"episodes": len(parts), "clipped_actions": clipped}
+    return transitions._replace(actions=actions), facts
+
+
+def _read_episodes(
+    dataset_id: str,
+    folder: pathlib.Path,
+    dataset: minari.MinariDataset,
+    source: MinariSource | GeneratedSource,
+) -> list[Transition]:
+    """Returns the transitions of each episode of one dataset."""
+    parts = []
+    episodes = dataset.storage.get_episodes(dataset.episode_indices)
+    while True:
+        try:
+            episode = next(episodes, None)
+        except Exception as error:  # see _open
+            raise _unreadable(dataset_id, folder, error) from error
+        if episode is None:
+            return parts
+        try:
+            parts.append(from_minari_episode(episode, source))
+        except UserError as error:
+            place = f"Minari dataset {dataset_id}, episode {episode['id']}"
+            raise UserError(f"{place}: {error}") from None
+
+
+def from_minari_episode(
+    episode: dict[str, Any], source: MinariSource | GeneratedSource
+) -> Transition:
+    """Applies the rules at the top of this file to one episode of T steps.
+
+    Args:
+      episode: "observations" ([T + 1, O] or a dict of such arrays), "actions" [T, A],
+        "rewards" [T], "terminations" [T].
+      source: the environment and the sizes that it must have.
+
+    Returns:
+      at most T transitions.
+
+    Raises:
+      UserError: its parts, sizes or lengths are not the expected ones.
+    """
+    env = source.env
+    given = episode["observations"]
+    names = tuple(given) if isinstance(given, dict) else ()
+    absent = [key for key in env.observation_keys if key not in names]
+    if absent or bool(names) != bool(env.observation_keys):
+        raise UserError(
+            f"its observations have the parts {names or '(one array)'}; evaluation environment "
+            f"{env.env_id} needs {env.observation_keys or '(one array)'}"
+        )
+    observations = join_observation(given, env.observation_keys)
+    for what, array, size in (
+        ("observations", observations, source.observation_dim),
+        ("actions", episode["actions"], source.action_dim),
+    ):
+        if array.ndim != 2 or array.shape[1] != size:
+            raise UserError(
+                f"its {what} have shape {array.shape}; evaluation environment {env.env_id} has "
+                f"{size} entries"
+            )
+    terminals = np.asarray(episode["terminations"], bool)
+    keep = None
+    if env.success == "reward":
+        terminals = terminals | (np.asarray(episode["rewards"]) > 0)
+    if GOAL_KEY in names:
+        goals = np.asarray(given[GOAL_KEY])
+        keep = (goals[1:] == goals[:-1]).all(axis=1)
+    return from_episode(observations, episode["actions"], episode["rewards"], terminals, keep)
+
+
+def check_environment(dataset_id: str, recorded: Any, env: EnvSpec) -> None:
+    """Checks that a dataset was recorded in the environment that it is evaluated in.
+
+    Mazes may differ in where episodes start and which cells are goals (the "_Diverse_GR"
+    variants, "r" and "g" in the map), never in their walls.
+
+    Args:
+      dataset_id: for the message.
+      recorded: the dataset's Gymnasium environment spec, or None if it has none.
+      env: the evaluation environment.
+
+    Raises:
+      UserError: naming both.
+    """
+    if recorded is None:
+        raise UserError(
+            f"Minari dataset {dataset_id} does not say in which environment it was recorded; "
+            f"expected {env.env_id}"
+        )
+    found, expected = (re.sub(r"_Diverse_GR?(?=-)", "", name) for name in (recorded.id, env.env_id))
+    if found != expected:
+        raise UserError(
+            f"Minari dataset {dataset_id} was recorded in {recorded.id}, not in its evaluation "
+            f"environment {env.env_id}"
+        )
+    import gymnasium
+
+    register(env.env_id)
+    arguments = dict(gymnasium.spec(env.env_id).kwargs) | env.kwargs
+    recorded_arguments = dict(gymnasium.spec(env.env_id).kwargs) | dict(recorded.kwargs)
+    for key, view in (("maze_map", _walls), ("tasks_to_complete", sorted)):
+        ours, theirs = arguments.get(key), recorded_arguments.get(key)
+        if ours is not None and theirs is not None and view(ours) != view(theirs):
+            raise UserError(
+                f"Minari dataset {dataset_id} was recorded in {recorded.id} with {key} {theirs}; "
+                f"its evaluation environment {env.env_id} has {ours}"
+            )
+
+
+def _walls(maze_map: Sequence[Sequence]) -> list[list[bool]]:
+    return [[cell == 1 for cell in row] for row in maze_map]

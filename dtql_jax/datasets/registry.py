@@ -1,0 +1,355 @@
+"""All tasks: where their data comes from and where policies trained on it are evaluated.
+
+A task has up to three sources, and each source its own evaluation environment: D4RL's
+ant is not Gymnasium-Robotics' ant, and a dataset is evaluated only in the environment
+that it was recorded in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from dtql_jax.envs.spec import EnvSpec
+from dtql_jax.errors import UserError, near_matches
+
+# every action space of these tasks is [-1, 1] in each entry
+ACTION_LOW, ACTION_HIGH = -1.0, 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class MinariSource:
+    """Datasets in Minari's store, published or collected elsewhere.
+
+    Attributes:
+      dataset_ids: Minari ids; several are put together in this order.
+      env: the environment that they were recorded in.
+      observation_dim: O of the flat observation (`env.observation_keys` put together).
+      action_dim: A.
+    """
+
+    dataset_ids: tuple[str, ...]
+    env: EnvSpec
+    observation_dim: int
+    action_dim: int
+
+
+@dataclasses.dataclass(frozen=True)
+class D4rlSource:
+    """One of D4RL's HDF5 files.
+
+    Attributes:
+      file_name: its original name.
+      version: "v0", "v1" or "v2".
+      env: its environment, as near as today's MuJoCo has it.
+      observation_dim: O.
+      action_dim: A.
+      reference_scores: returns of a random policy and of the expert; D4RL's score is
+        100 * (return - random) / (expert - random).
+    """
+
+    file_name: str
+    version: str
+    env: EnvSpec
+    observation_dim: int
+    action_dim: int
+    reference_scores: tuple[float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class GeneratedSource:
+    """Data collected on this machine by a shipped behaviour policy.
+
+    Attributes:
+      dataset_name: Minari id without version; never one of D4RL's names.
+      collector: name of the behaviour policy in `datasets.generated`.
+      env: the environment that it is recorded and evaluated in.
+      observation_dim: O of the flat observation.
+      action_dim: A.
+      transitions: how many are collected unless told otherwise.
+      transitions_per_second: measured on one core; the cost is printed from it.
+    """
+
+    dataset_name: str
+    collector: str
+    env: EnvSpec
+    observation_dim: int
+    action_dim: int
+    transitions: int
+    transitions_per_second: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A task of offline reinforcement learning.
+
+    Attributes:
+      name: for example "antmaze-umaze"; no version, versions belong to datasets.
+      domain: "gym", "antmaze", "adroit", "kitchen" or "pointmaze".
+      minari: Minari's data, or None.
+      d4rl: D4RL's files, the default version first; () where there is none.
+      generated: data collected here, or None.
+      not_generated: why `generated` is None.
+    """
+
+    name: str
+    domain: str
+    minari: MinariSource | None = None
+    d4rl: tuple[D4rlSource, ...] = ()
+    generated: GeneratedSource | None = None
+    not_generated: str = "no behaviour policy for it is part of this version"
+
+
+def get_task(name: str) -> Task:
+    """Returns a task by its name, with or without a D4RL version.
+
+    "hopper-medium" and "hopper-medium-v2" are the same task; "antmaze-umaze-v0" is
+    antmaze-umaze with the v0 file as its D4RL source.
+
+    Raises:
+      UserError: no such task, or no such version of it in D4RL.
+    """
+    if name in TASKS:
+        return TASKS[name]
+    match = re.fullmatch(r"(.+)-(v\d+)", name)
+    if match is None or match[1] not in TASKS:
+        raise UserError(f"unknown task {name!r}: {near_matches(name, TASKS)}")
+    task = TASKS[match[1]]
+    chosen = tuple(source for source in task.d4rl if source.version == match[2])
+    if not chosen:
+        known = ", ".join(f"{task.name}-{source.version}" for source in task.d4rl) or "none"
+        raise UserError(f"task {task.name!r} has no D4RL version {match[2]}; known: {known}")
+    return dataclasses.replace(task, d4rl=chosen)
+
+
+def _gym_tasks() -> list[Task]:
+    """halfcheetah, hopper, walker2d: flat observations, 1000 steps.
+
+    Minari's sets were recorded in the -v5 environments. D4RL's come from -v2, whose
+    models and rewards the -v4 environments kept and -v5 changed (hopper, walker2d).
+    """
+    bodies = {
+        "halfcheetah": ("HalfCheetah", 17, 6, (-280.178953, 12135.0)),
+        "hopper": ("Hopper", 11, 3, (-20.272305, 3234.3)),
+        "walker2d": ("Walker2d", 17, 6, (1.629008, 4592.3)),
+    }
+    parts = {
+        "medium": ("medium",),
+        "medium-replay": (),
+        "medium-expert": ("medium", "expert"),
+        "simple": ("simple",),
+        "expert": ("expert",),
+    }
+    tasks = []
+    for body, (env, observation_dim, action_dim, scores) in bodies.items():
+        for kind, levels in parts.items():
+            ids = tuple(f"mujoco/{body}/{level}-v0" for level in levels)
+            minari = MinariSource(ids, EnvSpec(f"{env}-v5", 1000), observation_dim, action_dim)
+            d4rl = D4rlSource(
+                f"{body}_{kind.replace('-', '_')}-v2.hdf5",
+                "v2",
+                EnvSpec(f"{env}-v4", 1000),
+                observation_dim,
+                action_dim,
+                scores,
+            )
+            published = kind.startswith("medium")
+            tasks.append(
+                Task(
+                    f"{body}-{kind}",
+                    "gym",
+                    minari if ids else None,
+                    (d4rl,) if published else (),
+                )
+            )
+    return tasks
+
+
+# Minari's antmaze data was recorded with these starts (r) and goals (g): its umaze goes from
+# the lower left to the upper left, the other way round than D4RL's.
+_MINARI_UMAZE = [
+    [1, 1, 1, 1, 1],
+    [1, "g", 0, 0, 1],
+    [1, 1, 1, 0, 1],
+    [1, "r", 0, 0, 1],
+    [1, 1, 1, 1, 1],
+]
+# Starts and goals of D4RL's evaluation, on the walls that Gymnasium-Robotics has too.
+_D4RL_UMAZE = [
+    [1, 1, 1, 1, 1],
+    [1, "r", 0, 0, 1],
+    [1, 1, 1, 0, 1],
+    [1, "g", 0, 0, 1],
+    [1, 1, 1, 1, 1],
+]
+_MEDIUM = [
+    [1, 1, 1, 1, 1, 1, 1, 1],
+    [1, "r", 0, 1, 1, 0, 0, 1],
+    [1, 0, 0, 1, 0, 0, 0, 1],
+    [1, 1, 0, 0, 0, 1, 1, 1],
+    [1, 0, 0, 1, 0, 0, 0, 1],
+    [1, 0, 1, 0, 0, 1, 0, 1],
+    [1, 0, 0, 0, 1, 0, "g", 1],
+    [1, 1, 1, 1, 1, 1, 1, 1],
+]
+_LARGE = [
+    [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1],
+    [1, "r", 0, 0, 0, 1, 0, 0, 0, 0, 0, 1],
+    [1, 0, 1, 1, 0, 1, 0, 1, 0, 1, 0, 1],
+    [1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1],
+    [1, 0, 1, 1, 1, 1, 0, 1, 1, 1, 0, 1],
+    [1, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 1],
+    [1, 1, 0, 1, 0, 1, 0, 1, 0, 1, 1, 1],
+    [1, 0, 0, 1, 0, 0, 0, 1, 0, "g", 0, 1],
+    [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1],
+]
+
+
+def _antmaze_tasks() -> list[Task]:
+    """The six AntMazes; an episode of evaluation ends at the goal or after its time.
+
+    Minari (AntMaze_*-v4): 31 entries, position, the ant's 27 numbers, goal. D4RL: 29
+    entries, the goal not among them; its environment is not part of this version.
+    """
+    start = "Ant_maze"
+    tasks = {
+        "umaze": ("UMaze", _MINARI_UMAZE, 700, f"{start}_u-maze", False, False),
+        "umaze-diverse": ("UMaze", _D4RL_UMAZE, 700, f"{start}_u-maze", True, True),
+        "medium-play": ("Medium", _MEDIUM, 1000, f"{start}_big-maze", True, False),
+        "medium-diverse": ("Medium", _MEDIUM, 1000, f"{start}_big-maze", True, True),
+        "large-play": ("Large", _LARGE, 1000, f"{start}_hardest-maze", True, False),
+        "large-diverse": ("Large", _LARGE, 1000, f"{start}_hardest-maze", True, True),
+    }
+    result = []
+    for kind, (size, maze_map, steps, stem, starts, goals) in tasks.items():
+        env = EnvSpec(
+            f"AntMaze_{size}-v4",
+            steps,
+            kwargs={"maze_map": maze_map, "continuing_task": False},
+            observation_keys=("achieved_goal", "observation", "desired_goal"),
+            success="reward",
+        )
+        files = [
+            D4rlSource(
+                f"{stem}_noisy_multistart_{starts}_multigoal_{goals}_sparse{suffix}.hdf5",
+                version,
+                EnvSpec(
+                    "dtql_jax/AntMazeD4RL-v0",
+                    steps,
+                    # v2 draws the goal anew each episode, v0 once for each environment
+                    kwargs={"maze": size.lower(), "goal_each_episode": version == "v2"},
+                    success="reward",
+                ),
+                29,
+                8,
+                (0.0, 1.0),
+            )
+            for version, suffix in (("v2", "_fixed"), ("v0", ""))
+        ]
+        minari = MinariSource((f"D4RL/antmaze/{kind}-v1",), env, 31, 8)
+        result.append(Task(f"antmaze-{kind}", "antmaze", minari, tuple(files)))
+    return result
+
+
+def _adroit_tasks() -> list[Task]:
+    """pen, door, hammer, relocate: human, cloned and expert data.
+
+    D4RL's pen has 100 steps and ends when the pen drops; Gymnasium-Robotics' does not
+    end there, which stays a difference of the D4RL source.
+    """
+    hands = {"pen": (45, 24), "door": (39, 28), "hammer": (46, 26), "relocate": (39, 30)}
+    files = {
+        "pen-human": (96.262799, 3076.833102),
+        "pen-cloned": (96.262799, 3076.833102),
+        "door-human": (-56.512833, 2880.569309),
+    }
+    tasks = []
+    for hand, (observation_dim, action_dim) in hands.items():
+        for kind in ("human", "cloned", "expert"):
+            name = f"{hand}-{kind}"
+            env_id = f"AdroitHand{hand.capitalize()}-v1"
+            d4rl = ()
+            if name in files:
+                env = EnvSpec(env_id, 100 if hand == "pen" else 200)
+                file = f"{name}-v1.hdf5"
+                d4rl = (D4rlSource(file, "v1", env, observation_dim, action_dim, files[name]),)
+            minari = MinariSource(
+                (f"D4RL/{name.replace('-', '/')}-v2",),
+                EnvSpec(env_id, 200),
+                observation_dim,
+                action_dim,
+            )
+            tasks.append(Task(name, "adroit", minari, d4rl))
+    return tasks
+
+
+def _kitchen_tasks() -> list[Task]:
+    """Four subtasks in a kitchen; a return of 0 to 4 counts those completed.
+
+    Minari's data was recorded without an end and with the number of subtasks done so
+    far as each step's reward; evaluation counts each subtask once and ends with the
+    fourth, as D4RL does. D4RL's observations have 60 entries (the goal among them) where
+    Gymnasium-Robotics' have 59; its environment is not part of this version.
+    """
+    slider = ["microwave", "kettle", "light switch", "slide cabinet"]
+    burner = ["microwave", "kettle", "bottom burner", "light switch"]
+    kinds = {
+        "complete": (slider, "mini_kitchen_microwave_kettle_light_slider-v0.hdf5"),
+        "partial": (slider, "kitchen_microwave_kettle_light_slider-v0.hdf5"),
+        "mixed": (burner, "kitchen_microwave_kettle_bottomburner_light-v0.hdf5"),
+    }
+    tasks = []
+    for kind, (subtasks, file) in kinds.items():
+        env = EnvSpec(
+            "FrankaKitchen-v1",
+            280,
+            kwargs={
+                "tasks_to_complete": subtasks,
+                "terminate_on_tasks_completed": True,
+                "remove_task_when_completed": True,
+            },
+            observation_keys=("observation",),
+        )
+        old = EnvSpec("dtql_jax/KitchenD4RL-v0", 280, kwargs={"tasks_to_complete": subtasks})
+        tasks.append(
+            Task(
+                f"kitchen-{kind}",
+                "kitchen",
+                MinariSource((f"D4RL/kitchen/{kind}-v2",), env, 59, 9),
+                (D4rlSource(file, "v0", old, 60, 9, (0.0, 4.0)),),
+                not_generated="kitchen data is recorded from people and cannot be collected here",
+            )
+        )
+    return tasks
+
+
+def _pointmaze_tasks() -> list[Task]:
+    """A ball in a maze with start and goal anywhere: the task that runs on any machine."""
+    tasks = []
+    sizes = {"umaze": ("UMaze", 300), "medium": ("Medium", 600), "large": ("Large", 800)}
+    for size, (maze, steps) in sizes.items():
+        env = EnvSpec(
+            f"PointMaze_{maze}-v3",
+            steps,
+            kwargs={"continuing_task": False},
+            observation_keys=("observation", "desired_goal"),
+            success="reward",
+        )
+        generated = GeneratedSource(
+            f"dtql_jax/pointmaze/{size}", "pointmaze", env, 6, 2, 100_000, 4_000
+        )
+        minari = MinariSource((f"D4RL/pointmaze/{size}-v2",), env, 6, 2)
+        tasks.append(Task(f"pointmaze-{size}", "pointmaze", minari, (), generated))
+    return tasks
+
+
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (
+        *_gym_tasks(),
+        *_antmaze_tasks(),
+        *_adroit_tasks(),
+        *_kitchen_tasks(),
+        *_pointmaze_tasks(),
+    )
+}

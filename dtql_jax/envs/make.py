@@ -1,0 +1,171 @@
+"""From an `EnvSpec` to a Gymnasium environment with flat float32 observations.
+
+Nothing heavy is imported before an environment is asked for, and Gymnasium-Robotics
+only where the id is not one of Gymnasium's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import pathlib
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dtql_jax.envs.spec import EnvSpec
+from dtql_jax.errors import UserError, near_matches
+
+if TYPE_CHECKING:
+    import gymnasium
+
+
+def make_env(spec: EnvSpec, render_mode: str | None = None) -> gymnasium.Env:
+    """Makes the environment that a spec describes, with flat observations.
+
+    Args:
+      spec: what to make.
+      render_mode: Gymnasium's, for example "rgb_array"; None: no rendering.
+
+    Returns:
+      an environment whose observations are float32 vectors [O]: the entries of a dict
+      observation in the order of `spec.observation_keys`, or the flat observation
+      itself. It is truncated after `spec.max_episode_steps` steps.
+
+    Raises:
+      UserError: the id, an argument, an attribute or an observation key is unknown.
+    """
+    return _flat_observation_class()(make_base_env(spec, render_mode), spec)
+
+
+def make_base_env(spec: EnvSpec, render_mode: str | None = None) -> gymnasium.Env:
+    """Makes the same environment with its observations as they come (mazes: a dict).
+
+    This is what datasets are recorded in; arguments and errors as in `make_env`.
+    """
+    import gymnasium
+
+    register(spec.env_id)
+    try:
+        with warnings.catch_warnings():
+            # D4RL's locomotion data belongs to the -v4 environments, newer ones or not
+            warnings.filterwarnings("ignore", message=".*is out of date.*")
+            env = gymnasium.make(
+                spec.env_id,
+                max_episode_steps=spec.max_episode_steps,
+                disable_env_checker=True,
+                render_mode=render_mode,
+                **spec.kwargs,
+            )
+    except (TypeError, gymnasium.error.Error) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"environment {spec.env_id!r} cannot be made with {dict(spec.kwargs)}: {reason}"
+        ) from error
+    _remove_maze_file(env)
+    for name, value in spec.attributes.items():
+        if not hasattr(env.unwrapped, name):
+            env.close()
+            raise UserError(
+                f"environment {spec.env_id!r} has no attribute {name!r} to set to {value!r}"
+            )
+        setattr(env.unwrapped, name, value)
+    return env
+
+
+def register(env_id: str) -> None:
+    """Makes sure that Gymnasium knows `env_id`.
+
+    Raises:
+      UserError: neither Gymnasium, Gymnasium-Robotics nor this project has it.
+    """
+    import gymnasium
+
+    if env_id in gymnasium.registry:
+        return
+    # the notice on rewards of some Adroit ids that Gymnasium-Robotics prints at each import
+    # would otherwise stand in the output of every worker
+    with contextlib.redirect_stderr(io.StringIO()):
+        import gymnasium_robotics
+
+        gymnasium.register_envs(gymnasium_robotics)
+    if env_id in gymnasium.registry:
+        return
+    if env_id.startswith("dtql_jax/"):
+        raise UserError(
+            f"environment {env_id!r} is not part of this version: data of this source can be "
+            "loaded and trained on, but not evaluated"
+        )
+    raise UserError(
+        f"unknown environment id {env_id!r}: {near_matches(env_id, list(gymnasium.registry))}"
+    )
+
+
+def join_observation(
+    observation: Mapping[str, Any] | np.ndarray, keys: tuple[str, ...]
+) -> np.ndarray:
+    """Puts the parts of observations together along their last axis.
+
+    Args:
+      observation: a mapping of arrays [..., O_k], or one array [..., O].
+      keys: the parts in order; empty where `observation` is one array.
+
+    Returns:
+      float32 [..., sum of O_k].
+    """
+    if not keys:
+        return np.asarray(observation, np.float32)
+    parts = [np.asarray(observation[key], np.float32) for key in keys]
+    return np.concatenate(parts, axis=-1)
+
+
+def _remove_maze_file(env: gymnasium.Env) -> None:
+    """Deletes the XML that a maze writes into the temporary folder and reads only once."""
+    path = getattr(env.unwrapped, "tmp_xml_file_path", None)
+    if path is not None:
+        pathlib.Path(path).unlink(missing_ok=True)
+
+
+@functools.cache
+def _flat_observation_class() -> type:
+    """Returns the wrapper class; a function, because its base class is imported late."""
+    import gymnasium
+
+    class FlatObservation(gymnasium.ObservationWrapper):
+        """Observations as one float32 vector [O]."""
+
+        def __init__(self, env: gymnasium.Env, spec: EnvSpec):
+            super().__init__(env)
+            self._keys = spec.observation_keys
+            size = sum(_part_sizes(env.observation_space, spec))
+            self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+
+        def observation(self, observation: Any) -> np.ndarray:
+            return join_observation(observation, self._keys)
+
+    return FlatObservation
+
+
+def _part_sizes(space: gymnasium.Space, spec: EnvSpec) -> list[int]:
+    """Returns the length of each part of the flat observation; checks that each is a vector."""
+    import gymnasium
+
+    parts = {"observation": space}
+    keys = spec.observation_keys or ("observation",)
+    if isinstance(space, gymnasium.spaces.Dict):
+        parts = dict(space.spaces)
+    if bool(spec.observation_keys) != isinstance(space, gymnasium.spaces.Dict):
+        raise UserError(
+            f"environment {spec.env_id!r}: observation_keys are {spec.observation_keys}, but its "
+            f"observations are {type(space).__name__} ({', '.join(parts)})"
+        )
+    for key in keys:
+        if key not in parts or len(parts[key].shape or ()) != 1:
+            raise UserError(
+                f"environment {spec.env_id!r} has no vector {key!r} in its observations "
+                f"({', '.join(parts)})"
+            )
+    return [parts[key].shape[0] for key in keys]

@@ -1,0 +1,367 @@
+"""The training loop: pretrain, train, evaluate, checkpoint, log. It knows no algorithm by name.
+
+The loop counts updates from 0, pretraining included; that count names checkpoints and log rows.
+Within a phase, "step" counts from the phase's start. All that the device computes between two
+boundaries (a log row, an evaluation, a checkpoint) is a few calls of one compiled program.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dtql_jax.algorithms.base import Algorithm
+from dtql_jax.errors import UserError
+from dtql_jax.training import population
+from dtql_jax.training.checkpoint import Checkpoints
+from dtql_jax.training.display import Display, duration
+from dtql_jax.training.metrics_log import MetricsLog
+from dtql_jax.types import Transition
+
+LONG_RUN = 3600.0  # seconds; a run that will take longer says so
+SURE_AFTER = 3.0  # seconds of measured updates before the estimate is made
+
+# (policy, update) -> one row for each member, with the fields of an evaluation
+Policy = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+Evaluate = Callable[[Policy, int], Sequence[dict[str, Any]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class FitSettings:
+    """The loop's settings, in updates unless another unit is named."""
+
+    batch_size: int = 256  # transitions
+    pretrain_steps: int = 50_000
+    train_steps: int = 1_000_000
+    updates_per_call: int = 100  # length of one compiled scan; Ctrl-C waits for its end
+    log_every: int = 1_000  # metrics are means over this many updates
+    eval_every: int = 50_000  # training steps; the end is always evaluated
+    checkpoint_every: int = 50_000  # and before each evaluation, and at the end of pretraining
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            least = 0 if field.name == "pretrain_steps" else 1
+            if not isinstance(value, int) or value < least:
+                raise UserError(f"{field.name} is {value!r}; expected an integer >= {least}")
+
+    @property
+    def total(self) -> int:
+        """Updates of the whole run."""
+        return self.pretrain_steps + self.train_steps
+
+    def phase(self, update: int) -> tuple[str, int, int]:
+        """(name, first update, length) of the phase that `update` belongs to."""
+        if update < self.pretrain_steps:
+            return "pretrain", 0, self.pretrain_steps
+        return "train", self.pretrain_steps, self.train_steps
+
+    def boundary(self, update: int) -> int:
+        """The next update after `update` at which the host has something to do."""
+        _, first, length = self.phase(update)
+        step = update - first
+        ends = [length, *((step // n + 1) * n for n in (self.log_every, self.checkpoint_every))]
+        if update >= self.pretrain_steps:
+            ends.append((step // self.eval_every + 1) * self.eval_every)
+        return first + min(ends)
+
+    def evaluates_at(self, update: int) -> bool:
+        """Whether the policy is evaluated after `update` updates."""
+        step = update - self.pretrain_steps
+        return step > 0 and (step % self.eval_every == 0 or step == self.train_steps)
+
+    def checkpoints_at(self, update: int) -> bool:
+        """Whether a checkpoint is due after `update` updates."""
+        _, first, _ = self.phase(update)
+        due = update > first and (update - first) % self.checkpoint_every == 0
+        return due or update in (self.pretrain_steps, self.total) or self.evaluates_at(update)
+
+
+@dataclasses.dataclass
+class FitResult:
+    """How a fit ended.
+
+    Attributes:
+      finished: False if it was stopped early.
+      update: updates made in all.
+      state: the members' states, [P, ...].
+      evaluation: the rows of the last evaluation, or [] if there was none.
+      seconds: wall time by phase: init, compile, pretrain, train, evaluate, checkpoint.
+    """
+
+    finished: bool
+    update: int
+    state: Any
+    evaluation: list[dict[str, Any]]
+    seconds: dict[str, float]
+
+
+class Fit:
+    """One run of an algorithm over a dataset, for all members of a population at once."""
+
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        data: Transition,
+        seeds: Sequence[int],
+        settings: FitSettings,
+        *,
+        evaluate: Evaluate | None = None,
+        checkpoints: Checkpoints | None = None,
+        make_log: Callable[[Sequence[str], int | None], MetricsLog] | None = None,
+        display: Display | None = None,
+    ) -> None:
+        """Puts the data on the device and makes fresh states.
+
+        Args:
+          algorithm: four pure functions.
+          data: [N, ...], rewards already transformed for the task.
+          seeds: one for each member.
+          settings: of the loop.
+          evaluate: called with a policy and the update; None: no evaluation.
+          checkpoints: where states are saved; None: nowhere.
+          make_log: (names of the metrics, update resumed at or None) -> log; None: no log.
+          display: what the user sees; None: nothing but warnings.
+        """
+        self.algorithm, self.seeds, self.settings = algorithm, list(seeds), settings
+        self._evaluate, self._checkpoints, self._make_log = evaluate, checkpoints, make_log
+        self._display = display or Display(quiet=True)
+        self.seconds: dict[str, float] = {}
+        began = time.monotonic()
+        self._data = jax.tree.map(jnp.asarray, data)
+        self._keys = population.member_keys(self.seeds)
+        self.state = population.init(algorithm, self._keys, self._data)
+        self._totals = population.zero_totals(algorithm, self.state, self._data)
+        self._counted = 0  # updates in the totals
+        self.update = 0
+        self._act = population.make_act(algorithm, len(self.seeds))
+        self._programs: dict[tuple[str, int], Any] = {}
+        self._cost: dict[str, float] = {}
+        self._estimated = False
+        self._shown, self._measured, self._clock = "", (0, 0.0), 0.0
+        self._resumed = False
+        jax.block_until_ready(self.state)
+        self._spend("init", began)
+
+    # ------------------------------------------------------------------------------ checkpoints
+
+    def resume(self) -> None:
+        """Goes back to the newest checkpoint; UserError where there is none that fits."""
+        if self._checkpoints is None:
+            raise UserError("this fit has no checkpoints to resume from")
+        tree, meta = self._checkpoints.restore(self._tree())
+        self.state, self._totals = tree["state"], tree["totals"]
+        self.update, self._counted = meta["update"], meta["counted"]
+        self.seconds = dict(meta["seconds"])
+        self._resumed = True
+
+    def _tree(self) -> dict[str, Any]:
+        return {"state": self.state, "totals": self._totals}
+
+    def _save(self) -> None:
+        if self._checkpoints is None:
+            return
+        began = time.monotonic()
+        meta = {"update": self.update, "counted": self._counted, "seconds": dict(self.seconds)}
+        self._checkpoints.save(self.update, self._tree(), meta)
+        self._spend("checkpoint", began)
+
+    # ----------------------------------------------------------------------------- the programs
+
+    def _step(self, phase: str) -> Any:
+        return self.algorithm.pretrain_step if phase == "pretrain" else self.algorithm.train_step
+
+    def _program(self, phase: str, length: int) -> Any:
+        """The compiled update of `length` steps, compiled at its first use."""
+        if (phase, length) not in self._programs:
+            began = time.monotonic()
+            update = population.make_update(
+                self._step(phase), self.settings.batch_size, length, len(self.seeds)
+            )
+            lowered = update.lower(
+                self.state, self._totals, self._data, self._keys.run, jnp.int32(0)
+            )
+            program = lowered.compile()
+            # a list of dicts on some backends, None where the backend does not count
+            cost = program.cost_analysis() or {}
+            cost = cost[0] if isinstance(cost, list) else cost
+            self._cost.setdefault(phase, float(cost.get("flops", 0.0)))
+            self._programs[phase, length] = program
+            self._spend("compile", began)
+        return self._programs[phase, length]
+
+    def _compile(self) -> None:
+        """Compiles what the rest of the run needs most, so that later nothing stops to compile."""
+        for phase in ("pretrain", "train"):
+            steps = getattr(self.settings, f"{phase}_steps")
+            if steps and (phase == "train" or self.update < self.settings.pretrain_steps):
+                length = min(self.settings.updates_per_call, self.settings.log_every, steps)
+                self._program(phase, length)
+
+    # --------------------------------------------------------------------------------- the loop
+
+    def run(self, should_stop: Callable[[], bool] = lambda: False) -> FitResult:
+        """Runs to the end, or until `should_stop` says so between two calls of the device.
+
+        A run that is stopped saves a checkpoint first; `resume` goes on exactly there.
+        """
+        log = self._open_log()
+        evaluation: list[dict[str, Any]] = []
+        try:
+            self._display.say("compiling the update")
+            self._compile()
+            finished = self.update >= self.settings.total
+            if self._resumed and self.settings.evaluates_at(self.update):
+                # the run may have died between this checkpoint and the end of its evaluation
+                evaluation = self._run_evaluation(log)
+            while not finished:
+                if not self._run_to_boundary(should_stop):
+                    break
+                self._write_metrics(log)
+                finished = self.update >= self.settings.total
+                if self.settings.checkpoints_at(self.update):
+                    self._save()
+                if self.settings.evaluates_at(self.update):
+                    evaluation = self._run_evaluation(log) or evaluation
+        finally:
+            self._display.stop()
+            if log is not None:
+                log.close()
+        if not finished:
+            self._save()
+        if self._checkpoints is not None:
+            self._checkpoints.wait()
+        return FitResult(finished, self.update, self.state, evaluation, self.seconds)
+
+    def _open_log(self) -> MetricsLog | None:
+        if self._make_log is None:
+            return None
+        return self._make_log(list(self._totals), self.update if self._resumed else None)
+
+    def _run_to_boundary(self, should_stop: Callable[[], bool]) -> bool:
+        """Updates up to the next boundary; False if stopped before it."""
+        phase, first, length = self.settings.phase(self.update)
+        boundary = self.settings.boundary(self.update)
+        began = time.monotonic()
+        compiling = self.seconds.get("compile", 0.0)
+        if self._shown != phase:
+            self._shown = phase
+            self._display.start(phase, length, self.update - first)
+            self._measured = (0, 0.0)
+        sizes: list[int] = []
+        while self.update < boundary and not should_stop():
+            sizes.append(min(self.settings.updates_per_call, boundary - self.update))
+            program = self._program(phase, sizes[-1])
+            before, start = self._totals, jnp.int32(self.update)
+            if len(sizes) == 1:
+                self._clock = time.monotonic()
+            self.state, self._totals = program(
+                self.state, before, self._data, self._keys.run, start
+            )
+            self.update += sizes[-1]
+            self._counted += sizes[-1]
+            if len(sizes) > 1:
+                # wait for the call before this one: one call is always queued behind it
+                self._completed(before, sizes[-2], self.update - sizes[-1] - first)
+        if sizes:
+            self._completed(self._totals, sizes[-1], self.update - first)
+        compiled = self.seconds.get("compile", 0.0) - compiling
+        self._spend(phase, began + compiled)
+        return self.update == boundary
+
+    def _completed(self, totals: Any, size: int, step: int) -> None:
+        """Waits for a call of `size` updates to end and tells the user."""
+        jax.block_until_ready(totals)
+        now = time.monotonic()
+        updates, seconds = self._measured
+        self._measured = (updates + size, seconds + now - self._clock)
+        self._clock = now
+        self._display.advance(step)
+        self._estimate()
+
+    def _estimate(self) -> None:
+        """Once, early: how long the rest will take; a long run is told how to be shorter."""
+        phase = self._shown
+        updates, seconds = self._measured
+        if self._estimated or seconds < SURE_AFTER:
+            return
+        self._estimated = True
+        per_update = {phase: seconds / updates}
+        if phase == "pretrain":
+            # the training step has not run yet: its share of operations stands for its time
+            ratio = self._cost.get("train", 0.0) / max(self._cost.get("pretrain", 0.0), 1.0)
+            per_update["train"] = per_update["pretrain"] * max(ratio, 1.0)
+        left = max(self.settings.pretrain_steps - self.update, 0) * per_update.get("pretrain", 0.0)
+        left += (self.settings.total - max(self.update, self.settings.pretrain_steps)) * per_update[
+            "train"
+        ]
+        device = jax.devices()[0]
+        text = f"about {duration(left)} of updates ahead on this device ({device.device_kind})"
+        if left > LONG_RUN:
+            self._display.warn(
+                f"{text}, evaluation apart; shorter with fewer steps (STEPS=..., or "
+                "--config.train_steps), PRESET=quick, or on a GPU"
+            )
+        else:
+            self._display.say(text)
+
+    def _write_metrics(self, log: MetricsLog | None) -> None:
+        phase, first, _ = self.settings.phase(self.update - 1)
+        step = self.update - first
+        if self._counted == 0 or (step % self.settings.log_every and not self._ends_phase()):
+            return
+        names = self._reported(phase)
+        means = {n: np.asarray(self._totals[n]) / self._counted for n in names}
+        if log is not None:
+            log.write_metrics(self.update, phase, step, means)
+            updates, seconds = self._measured
+            if seconds > 0:
+                log.scalar("speed/updates_per_second", updates / seconds, self.update)
+        self._totals = jax.tree.map(jnp.zeros_like, self._totals)
+        self._counted = 0
+
+    def _reported(self, phase: str) -> list[str]:
+        """Names of the metrics that this phase's step reports."""
+        state = jax.eval_shape(lambda s: population.member(s, 0), self.state)
+        batch = jax.eval_shape(lambda d: jax.tree.map(lambda x: x[:1], d), self._data)
+        return list(jax.eval_shape(self._step(phase), state, batch, jax.random.key(0))[1])
+
+    def _ends_phase(self) -> bool:
+        return self.update in (self.settings.pretrain_steps, self.settings.total)
+
+    # ------------------------------------------------------------------------------- evaluation
+
+    def policy(self) -> Policy:
+        """The members' policies as one function over numpy arrays, of the state as it is now."""
+        state = self.state
+
+        def act(observations: np.ndarray, episodes: np.ndarray, steps: np.ndarray) -> np.ndarray:
+            keys = self._keys.evaluation
+            return np.asarray(self._act(state, keys, observations, episodes, steps))
+
+        return act
+
+    def _run_evaluation(self, log: MetricsLog | None) -> list[dict[str, Any]]:
+        if self._evaluate is None:
+            return []
+        self._display.stop()
+        self._shown = ""
+        began = time.monotonic()
+        rows = list(self._evaluate(self.policy(), self.update))
+        self._spend("evaluate", began)
+        if log is not None and not log.evaluated(self.update):
+            log.write_evaluation(self.update, self.update - self.settings.pretrain_steps, rows)
+        score = float(np.mean([row["score"] for row in rows]))
+        self._display.note = f"last score {score:.1f}"
+        self._display.say(
+            f"update {self.update:,}: score {score:.1f} over {len(rows)} seed(s) x "
+            f"{rows[0]['episodes']} episodes ({duration(time.monotonic() - began)})"
+        )
+        return rows
+
+    def _spend(self, phase: str, began: float) -> None:
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + time.monotonic() - began

@@ -1,0 +1,139 @@
+"""The folder of one run: who may write to it, and what it says about itself.
+
+run.json      configuration, dataset, command, versions and commit; written once, read by `resume`
+summary.json  the result; written when the run ends
+checkpoints/  by Orbax; metrics.csv, evaluations.csv, episodes.csv, tensorboard/, *.png
+"""
+
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from dtql_jax.errors import UserError
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "orbax-checkpoint", "numpy", "minari")
+SIMULATORS = ("gymnasium", "gymnasium-robotics", "mujoco")
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package, Python and the libraries that numbers depend on."""
+    found = {"python": platform.python_version()}
+    for name in ("dtql-jax", *PACKAGES, *SIMULATORS):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def commit() -> str:
+    """The git commit of this package's source, "-dirty" if changed since; "unknown" elsewhere."""
+    folder = Path(__file__).resolve().parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        # an installed package may lie inside somebody else's repository
+        git("ls-files", "--error-unmatch", __file__)
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Writes a JSON file whole or not at all."""
+    path = Path(path)
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+    os.replace(partial, path)
+
+
+class RunFolder:
+    """The folder of a run, locked while this process works in it.
+
+    Attributes:
+      path: where it lies.
+      run: the content of run.json.
+    """
+
+    def __init__(self, path: Path, run: dict[str, Any], lock: int) -> None:
+        """Use `create` or `open`."""
+        self.path, self.run, self._lock = path, run, lock
+
+    @classmethod
+    def check_free(cls, path: str | Path) -> None:
+        """UserError where `path` cannot become the folder of a new run."""
+        path = Path(path)
+        if path.exists() and not path.is_dir():
+            raise UserError(f"OUT {path} is a file; expected a folder that does not exist yet")
+        if (path / "run.json").exists():
+            raise UserError(
+                f"OUT {path} holds another run already; go on with it by `make resume RUN={path}`"
+                ", or choose another OUT"
+            )
+        if path.is_dir() and any(path.iterdir()):
+            raise UserError(f"OUT {path} is not empty; expected a new or an empty folder")
+
+    @classmethod
+    def create(cls, path: str | Path, run: Mapping[str, Any]) -> Self:
+        """Makes the folder of a new run; UserError if it is not free."""
+        cls.check_free(path)
+        path = Path(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"OUT {path} cannot be made: {error.strerror}") from error
+        lock = _lock(path)
+        content = dict(run) | {
+            "command": [sys.executable, *sys.argv],
+            "versions": versions(),
+            "commit": commit(),
+        }
+        write_json(path / "run.json", content)
+        return cls(path, content, lock)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Opens the folder of an earlier run; UserError if there is none or it is being used."""
+        path = Path(path)
+        try:
+            run = json.loads((path / "run.json").read_text())
+        except FileNotFoundError:
+            raise UserError(f"RUN {path} holds no run.json; expected the folder of a run") from None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path / 'run.json'} cannot be read: {error}") from error
+        missing = [key for key in ("config", "dataset") if key not in run]
+        if missing:
+            raise UserError(f"{path / 'run.json'} lacks {missing[0]!r}; it is not this program's")
+        return cls(path, run, _lock(path))
+
+    def close(self) -> None:
+        """Gives the folder free."""
+        os.close(self._lock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _lock(path: Path) -> int:
+    """Locks a folder for this process; the system unlocks it when the process ends, however."""
+    descriptor = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise UserError(f"{path} is in use by a run that is still alive") from None
+    return descriptor

@@ -1,0 +1,180 @@
+"""What the commands have in common: flags, the configuration, errors of one line, exit codes.
+
+Exit codes: 0 done; 2 wrong input, one line on stderr; 130 stopped by Ctrl-C, everything saved.
+"""
+
+import functools
+import runpy
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+from absl import flags
+from ml_collections import config_flags
+
+from dtql_jax.errors import UserError, near_matches
+from experiments.configs import task as task_config
+
+STOPPED = 130
+_CHOICES = ("env", "preset", "algorithm")
+
+
+def define_config(argv: list[str]) -> None:
+    """Defines --env, --preset, --algorithm, and --config with the configuration they name.
+
+    --config=FILE.py[:ARGUMENT] takes the configuration from that file's get_config instead. Every
+    field is a flag of its own: --config.batch_size=512, --config.algorithm.alpha=5.
+    """
+    flags.DEFINE_string("env", "pointmaze-umaze", "Task, for example antmaze-umaze.")
+    flags.DEFINE_string("preset", "auto", "quick, paper, full (point mazes), or auto.")
+    flags.DEFINE_string("algorithm", "dtql", "Algorithm.")
+    file = _value(argv, "config")
+    if file is None:
+        chosen = [_value(argv, name) or flags.FLAGS[name].default for name in _CHOICES]
+        config = task_config.get_config(",".join(chosen))
+    else:
+        config = _load(file)
+        argv[:] = _without(argv, "config")
+    known = field_names(config)
+    for word in argv[1:]:
+        if word.startswith(("--config.", "-config.")):
+            field = word.lstrip("-").removeprefix("config.").split("=")[0]
+            if field not in known:
+                raise UserError(
+                    f"the configuration has no field {field!r}; {near_matches(field, known)}"
+                )
+    config_flags.DEFINE_config_dict("config", config, sys_argv=argv)
+
+
+def _load(spec: str) -> ml_collections.ConfigDict:
+    """The configuration that FILE.py[:ARGUMENT] names."""
+    path, _, argument = spec.partition(":")
+    if not Path(path).is_file():
+        raise UserError(f"--config: no file {path}; expected FILE.py[:ARGUMENT] with a get_config")
+    try:
+        make = runpy.run_path(path)["get_config"]
+        config = make(argument) if argument else make()
+    except UserError:
+        raise
+    except Exception as error:  # whatever a user's file raises
+        raise UserError(f"--config: {path} failed: {type(error).__name__}: {error}") from error
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise UserError(f"--config: get_config of {path} returned {type(config).__name__}")
+    return config
+
+
+def _without(argv: list[str], name: str) -> list[str]:
+    """The command line without a flag and its value."""
+    kept: list[str] = []
+    words = iter(argv)
+    for word in words:
+        bare = word.lstrip("-")
+        if word.startswith("-") and bare == name:
+            next(words, None)
+        elif not (word.startswith("-") and bare.startswith(f"{name}=")):
+            kept.append(word)
+    return kept
+
+
+def _value(argv: list[str], name: str) -> str | None:
+    """The last value that the command line gives a flag, before any flag is parsed."""
+    found = None
+    for i, word in enumerate(argv):
+        bare = word.lstrip("-")
+        if word.startswith("-") and bare.startswith(f"{name}="):
+            found = bare.removeprefix(f"{name}=")
+        elif word.startswith("-") and bare == name and i + 1 < len(argv):
+            found = argv[i + 1]
+    return found
+
+
+def launch(
+    run: Callable[[], int | None],
+    description: str,
+    define: Callable[[list[str]], None] = lambda argv: None,
+    argv: list[str] | None = None,
+) -> None:
+    """Parses the command line, runs a command and leaves the process with its exit code.
+
+    Args:
+      run: the command, called after flags are parsed; returns an exit code or None for 0.
+      description: what --help prints above the flags.
+      define: defines the command's flags.
+      argv: the command line; by default that of the process.
+    """
+    argv = list(sys.argv if argv is None else argv)
+    try:
+        define(argv)
+        if any(word in ("-h", "--help", "-help") for word in argv[1:]):
+            _print_help(description, flags.FLAGS)
+            sys.exit(0)
+        _parse(argv)
+        sys.exit(run() or 0)
+    except (UserError, flags.Error) as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(STOPPED)
+
+
+def _parse(argv: list[str]) -> None:
+    rest = flags.FLAGS(argv)
+    if len(rest) > 1:
+        raise UserError(f"unexpected argument {rest[1]!r}; options start with --, see --help")
+
+
+def field_names(config: Any, prefix: str = "") -> list[str]:
+    """All fields of a ConfigDict, nested ones as "algorithm.alpha"."""
+    names: list[str] = []
+    for key, value in config.items():
+        nested = hasattr(value, "items")
+        names += field_names(value, f"{prefix}{key}.") if nested else [prefix + key]
+    return names
+
+
+def _print_help(description: str, known: flags.FlagValues) -> None:
+    """Prints the flags that this project defines, and the fields of the configuration."""
+    print(description.strip())
+    print("\nflags:")
+    modules = known.flags_by_module_dict()
+    own = [m for m in modules if m == __name__ or m == sys.argv[0] or m.startswith("experiments.")]
+    for flag in sorted({f.name: f for m in own for f in modules[m]}.values(), key=lambda f: f.name):
+        if flag.name == "config" or flag.name.startswith("config."):
+            continue
+        default = "" if flag.default in (None, "") else f" (default: {flag.default})"
+        print(f"  --{flag.name}: {flag.help}{default}")
+    if "config" in known:
+        print("\n--config=FILE.py[:ARGUMENT] takes another configuration file. Its fields, here:")
+        config = known["config"].value
+        for name in field_names(config):
+            value = functools.reduce(lambda node, key: node[key], name.split("."), config)
+            print(f"  --config.{name}={value}")
+
+
+def _fail(message: str) -> None:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(2)
+
+
+@contextmanager
+def stop_requested() -> Iterator[Callable[[], bool]]:
+    """Turns the first Ctrl-C (or SIGTERM) into a question to ask; a second one ends the process."""
+    asked = False
+
+    def handle(number: int, frame: Any) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        print("stopping: saving a checkpoint first (again to stop at once)", file=sys.stderr)
+
+    earlier = {n: signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)

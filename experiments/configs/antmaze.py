@@ -1,0 +1,37 @@
+"""The six AntMazes: the paper's settings (batch 2048, 100 episodes an evaluation, rewards - 1)."""
+
+import ml_collections
+
+from experiments.configs.base import base_config, check_preset, quick
+
+# task -> (learning rate, alpha, cosine decay, epochs of 1000 updates); gamma 1, expectile 0.9
+DTQL = {
+    "antmaze-umaze": (3e-4, 1.0, False, 500),
+    "antmaze-umaze-diverse": (3e-5, 1.0, True, 500),
+    "antmaze-medium-play": (3e-4, 1.0, False, 400),
+    "antmaze-medium-diverse": (3e-4, 1.0, False, 400),
+    "antmaze-large-play": (3e-4, 1.0, False, 350),
+    "antmaze-large-diverse": (3e-4, 0.5, False, 300),
+}
+
+
+def get_config(task: str, preset: str, algorithm: str) -> ml_collections.ConfigDict:
+    """The configuration of an AntMaze; presets: paper, quick."""
+    check_preset(preset, ("paper", "quick"), task)
+    config = base_config(task, preset, algorithm)
+    learning_rate, alpha, decay, epochs = DTQL[task]
+    config.batch_size = 2048
+    config.updates_per_call = 20
+    config.train_steps = epochs * 1000
+    config.eval_episodes = 100
+    config.reward_shift = -1.0
+    config.record_episodes = 20
+    if algorithm == "dtql":
+        config.algorithm.learning_rate = learning_rate  # of the diffusion and one-step policies
+        config.algorithm.alpha = alpha  # weight of the trust region
+        config.algorithm.gamma = 1.0  # weight of the NLL
+        config.algorithm.lr_decay = decay  # cosine decay over training
+        config.algorithm.expectile = 0.9
+    if preset == "quick":
+        quick(config)
+    return config

@@ -1,0 +1,29 @@
+"""Franka kitchen: the paper's settings (batch 256, 100 episodes an evaluation)."""
+
+import ml_collections
+
+from experiments.configs.base import base_config, check_preset, quick
+
+# task -> (learning rate, alpha, epochs of 1000 updates); gamma 0, expectile 0.7, cosine decay
+DTQL = {
+    "kitchen-complete": (1e-4, 200.0, 500),
+    "kitchen-partial": (1e-4, 100.0, 1000),
+    "kitchen-mixed": (3e-4, 200.0, 500),
+}
+
+
+def get_config(task: str, preset: str, algorithm: str) -> ml_collections.ConfigDict:
+    """The configuration of a kitchen task; presets: paper, quick."""
+    check_preset(preset, ("paper", "quick"), task)
+    config = base_config(task, preset, algorithm)
+    learning_rate, alpha, epochs = DTQL[task]
+    config.train_steps = epochs * 1000
+    config.eval_episodes = 100
+    if algorithm == "dtql":
+        config.algorithm.learning_rate = learning_rate  # of the diffusion and one-step policies
+        config.algorithm.alpha = alpha  # weight of the trust region
+        config.algorithm.lr_decay = True  # cosine decay over training
+        config.algorithm.expectile = 0.7
+    if preset == "quick":
+        quick(config)
+    return config

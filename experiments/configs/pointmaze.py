@@ -1,0 +1,27 @@
+"""Point mazes: not in the paper; small enough to learn on two CPU cores in minutes."""
+
+import ml_collections
+
+from experiments.configs.base import base_config, check_preset
+
+
+def get_config(task: str, preset: str, algorithm: str) -> ml_collections.ConfigDict:
+    """The configuration of a point maze; presets: quick (minutes on a CPU), full."""
+    check_preset(preset, ("quick", "full"), task)
+    config = base_config(task, preset, algorithm)
+    config.source = "generated"  # the same data on every machine, with or without a network
+    config.eval_episodes = 10
+    config.final_eval_episodes = 100
+    config.record_episodes = 24
+    config.reward_shift = -1.0  # -1 a step and 0 at the goal, as in the AntMazes
+    if algorithm == "dtql":
+        config.algorithm.alpha = 1.0  # weight of the trust region
+        config.algorithm.gamma = 1.0  # weight of the NLL
+        config.algorithm.expectile = 0.9
+    if preset == "quick":
+        config.update(pretrain_steps=500, train_steps=2_000, updates_per_call=50)
+        config.update(log_every=100, eval_every=500, checkpoint_every=500)
+    else:
+        config.update(pretrain_steps=5_000, train_steps=50_000, log_every=500)
+        config.update(eval_every=10_000, checkpoint_every=10_000)
+    return config

@@ -1,0 +1,35 @@
+"""Plays the newest checkpoint of a run again and prints its scores as JSON; writes nothing.
+
+python -m experiments.evaluate --run=runs/... --episodes=100
+"""
+
+import json
+
+from absl import flags
+
+from dtql_jax.errors import UserError
+from experiments import cli
+
+
+def define(argv: list[str]) -> None:
+    """The flags of this command."""
+    flags.DEFINE_string("run", None, "Folder of the run.")
+    flags.DEFINE_integer("episodes", 0, "Episodes of each seed; 0: as the run's configuration.")
+    flags.DEFINE_boolean("quiet", False, "Only the result.")
+
+
+def run() -> None:
+    """The command."""
+    if not flags.FLAGS.run:
+        raise UserError("--run is missing; expected the folder of a run (make evaluate RUN=...)")
+    if flags.FLAGS.episodes < 0:
+        raise UserError(f"--episodes is {flags.FLAGS.episodes}; expected at least 0")
+    from dtql_jax.training.display import Display
+    from experiments import runner
+
+    display = Display(flags.FLAGS.quiet)
+    print(json.dumps(runner.evaluate(flags.FLAGS.run, flags.FLAGS.episodes, display), indent=2))
+
+
+if __name__ == "__main__":
+    cli.launch(run, __doc__, define)

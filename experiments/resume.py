@@ -1,0 +1,31 @@
+"""Goes on with a run that was stopped, exactly where its newest checkpoint is.
+
+python -m experiments.resume --run=runs/antmaze-umaze-dtql-paper-20260101-120000
+"""
+
+from absl import flags
+
+from dtql_jax.errors import UserError
+from experiments import cli
+
+
+def define(argv: list[str]) -> None:
+    """The flags of this command."""
+    flags.DEFINE_string("run", None, "Folder of the run.")
+    flags.DEFINE_boolean("quiet", False, "Only warnings and the result.")
+
+
+def run() -> int:
+    """The command."""
+    if not flags.FLAGS.run:
+        raise UserError("--run is missing; expected the folder of a run (make resume RUN=...)")
+    from dtql_jax.training.display import Display
+    from experiments import runner
+
+    with cli.stop_requested() as should_stop:
+        finished = runner.resume(flags.FLAGS.run, Display(flags.FLAGS.quiet), should_stop)
+    return 0 if finished else cli.STOPPED
+
+
+if __name__ == "__main__":
+    cli.launch(run, __doc__, define)

@@ -1,0 +1,361 @@
+"""One run from its configuration: data, training, evaluation, pictures, summary.
+
+`start` begins a run in a new folder, `resume` goes on with one, `evaluate` plays a finished one's
+checkpoint again. All three put the same parts together, so a resumed run is the same run.
+"""
+
+import contextlib
+import csv
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from dtql_jax.algorithms import make_algorithm
+from dtql_jax.datasets import DatasetInfo, load
+from dtql_jax.datasets.transitions import transform_rewards
+from dtql_jax.errors import UserError
+from dtql_jax.evaluation import mazes, pictures, scores
+from dtql_jax.evaluation.rollout import EvaluationResult, Evaluator
+from dtql_jax.training.checkpoint import Checkpoints
+from dtql_jax.training.device import describe_device, enable_compilation_cache
+from dtql_jax.training.display import Display, duration
+from dtql_jax.training.fit import Fit, FitSettings, Policy
+from dtql_jax.training.metrics_log import MetricsLog, read_rows
+from dtql_jax.training.run_folder import RunFolder, write_json
+from dtql_jax.types import Transition
+
+Stop = Callable[[], bool]
+
+
+class StoppedError(Exception):
+    """Ctrl-C in the middle of an evaluation; the checkpoint before it is whole."""
+
+
+def start(
+    config: ml_collections.ConfigDict, out: str | Path, display: Display, should_stop: Stop
+) -> bool:
+    """Trains from the beginning into a new folder; False if it was stopped early.
+
+    Nothing is written before configuration, data and environment have been found good.
+    """
+    RunFolder.check_free(out)
+    plain = config.to_dict()
+    algorithm_settings(plain)
+    fit_settings(plain)
+    data, info, seconds = _load(plain, display)
+    with _evaluator(plain, info) as evaluator:
+        run = {"config": plain, "dataset": info.to_dict(), "data_seconds": seconds}
+        with RunFolder.create(out, run) as folder:
+            return _run(folder, data, info, evaluator, display, should_stop, resume=False)
+
+
+def resume(path: str | Path, display: Display, should_stop: Stop) -> bool:
+    """Goes on with a run exactly where its newest checkpoint is; False if stopped again."""
+    with RunFolder.open(path) as folder:
+        if (folder.path / "summary.json").exists():
+            raise UserError(f"RUN {path} has ended already; its result is in summary.json")
+        config = folder.run["config"]
+        data, info, _ = _load(config, display)
+        stored = folder.run["dataset"]
+        if info.fingerprint != stored["fingerprint"]:
+            raise UserError(
+                f"RUN {path} was trained on {stored['dataset_id']} ({stored['fingerprint'][:19]}); "
+                f"found {info.dataset_id} ({info.fingerprint[:19]}), other data"
+            )
+        with _evaluator(config, info) as evaluator:
+            return _run(folder, data, info, evaluator, display, should_stop, resume=True)
+
+
+def evaluate(path: str | Path, episodes: int, display: Display) -> dict[str, Any]:
+    """Plays the newest checkpoint of a run again; returns its scores, and writes nothing."""
+    with RunFolder.open(path) as folder:
+        config = folder.run["config"]
+        data, info, _ = _load(config, display)
+        episodes = episodes or final_episodes(config)
+        with (
+            _evaluator(config | {"final_eval_episodes": episodes}, info) as evaluator,
+            Checkpoints(folder.path / "checkpoints") as checkpoints,
+        ):
+            fit = _fit(config, data, checkpoints=checkpoints, display=display)
+            fit.resume()
+            with _progress(display, "evaluate", len(fit.seeds) * episodes) as progress:
+                result = evaluator.run(fit.policy(), episodes, progress=progress)
+        return {"update": fit.update, "episodes": episodes} | _scores(info, result)
+
+
+# ------------------------------------------------------------------------------------- settings
+
+
+def algorithm_settings(config: dict[str, Any]) -> Any:
+    """The algorithm of a configuration; UserError where a setting is wrong."""
+    settings = dict(config["algorithm"])
+    name = settings.pop("name")
+    if settings.get("decay_steps") == 0:
+        settings["decay_steps"] = config["train_steps"]
+    return make_algorithm(name, settings)
+
+
+def fit_settings(config: dict[str, Any]) -> FitSettings:
+    """The loop's settings of a configuration; UserError where one is out of range."""
+    at_least = dict.fromkeys(("seeds", "eval_episodes", "eval_envs"), 1)
+    at_least |= dict.fromkeys(("seed", "final_eval_episodes", "record_episodes"), 0)
+    at_least |= dict.fromkeys(("data_transitions", "data_seed"), 0) | {"eval_workers": -1}
+    for name, least in at_least.items():
+        if config[name] < least:
+            raise UserError(f"{name} is {config[name]}; expected at least {least}")
+    names = FitSettings.__dataclass_fields__
+    return FitSettings(**{name: config[name] for name in names})
+
+
+def final_episodes(config: dict[str, Any]) -> int:
+    """Episodes of each member with the last checkpoint, the ones that are reported."""
+    return config["final_eval_episodes"] or config["eval_episodes"]
+
+
+def seeds_of(config: dict[str, Any]) -> list[int]:
+    """The members' seeds."""
+    return [config["seed"] + i for i in range(config["seeds"])]
+
+
+def _load(config: dict[str, Any], display: Display) -> tuple[Transition, DatasetInfo, float]:
+    began = time.monotonic()
+    data, info = load(
+        config["task"],
+        config["source"],
+        d4rl_dir=config["d4rl_dir"] or None,
+        transitions=config["data_transitions"] or None,
+        seed=config["data_seed"],
+        report=display.say,
+    )
+    rewards = transform_rewards(data.rewards, config["reward_scale"], config["reward_shift"])
+    return data._replace(rewards=rewards), info, time.monotonic() - began
+
+
+@contextlib.contextmanager
+def _evaluator(config: dict[str, Any], info: DatasetInfo) -> Iterator[Evaluator]:
+    workers = None if config["eval_workers"] < 0 else config["eval_workers"]
+    envs = min(config["eval_envs"], max(config["eval_episodes"], final_episodes(config)))
+    with Evaluator(info.env, seeds_of(config), envs, workers) as evaluator:
+        found = (evaluator.observation_dim, evaluator.action_dim)
+        expected = (info.observation_dim, info.action_dim)
+        if found != expected:
+            raise UserError(
+                f"dataset {info.dataset_id} has {expected[0]} observations and {expected[1]} "
+                f"actions, its environment {info.env.env_id} {found[0]} and {found[1]}"
+            )
+        yield evaluator
+
+
+def _fit(config: dict[str, Any], data: Transition, **arguments: Any) -> Fit:
+    enable_compilation_cache()
+    algorithm = algorithm_settings(config)
+    return Fit(algorithm, data, seeds_of(config), fit_settings(config), **arguments)
+
+
+# ------------------------------------------------------------------------------------- the run
+
+
+def _run(
+    folder: RunFolder,
+    data: Transition,
+    info: DatasetInfo,
+    evaluator: Evaluator,
+    display: Display,
+    should_stop: Stop,
+    resume: bool,
+) -> bool:
+    config = folder.run["config"]
+    last: dict[str, EvaluationResult] = {}
+
+    def play(policy: Policy, update: int) -> list[dict[str, Any]]:
+        final = update == config["pretrain_steps"] + config["train_steps"]
+        episodes = final_episodes(config) if final else config["eval_episodes"]
+        record = config["record_episodes"] if final else 0
+        with _progress(display, "evaluate", config["seeds"] * episodes) as shown:
+
+            def progress(done: int, total: int) -> None:
+                if should_stop():
+                    raise StoppedError
+                shown(done, total)
+
+            result = evaluator.run(policy, episodes, record, progress)
+        last["result"] = result
+        return _rows(info, result)
+
+    def make_log(metrics: list[str], resume_at: int | None) -> MetricsLog:
+        return MetricsLog(folder.path, seeds_of(config), metrics, resume_at=resume_at)
+
+    device = describe_device()
+    display.say(
+        f"{config['algorithm']['name']} on {config['task']}: {config['seeds']} seed(s), "
+        f"{config['pretrain_steps']:,} + {config['train_steps']:,} updates of "
+        f"{config['batch_size']} on {device['devices']} x {device['kind']}"
+    )
+    with Checkpoints(folder.path / "checkpoints") as checkpoints:
+        fit = _fit(
+            config,
+            data,
+            evaluate=play,
+            checkpoints=checkpoints,
+            make_log=make_log,
+            display=display,
+        )
+        if resume and checkpoints.latest() is not None:
+            fit.resume()
+            display.say(f"going on at update {fit.update:,}")
+        try:
+            finished = fit.run(should_stop).finished
+        except StoppedError:
+            finished = False
+    if not finished:
+        display.say(f"stopped at update {fit.update:,}; go on with: make resume RUN={folder.path}")
+        return False
+    _finish(folder, info, fit, last["result"], display)
+    return True
+
+
+def _rows(info: DatasetInfo, result: EvaluationResult) -> list[dict[str, Any]]:
+    """One row for each member, as evaluations.csv has them."""
+    _, values = scores.score(result.returns, result.successes, info.env, info.reference_scores)
+    rows = []
+    for i in range(len(values)):
+        success = "" if result.successes is None else f"{result.successes[i].mean():.6g}"
+        rows.append(
+            {
+                "score": float(values[i].mean()),
+                "return_mean": float(result.returns[i].mean()),
+                "return_std": float(result.returns[i].std()),
+                "success_rate": success,
+                "length_mean": float(result.lengths[i].mean()),
+                "episodes": result.returns.shape[1],
+            }
+        )
+    return rows
+
+
+def _scores(info: DatasetInfo, result: EvaluationResult) -> dict[str, Any]:
+    """The scores of an evaluation over all seeds and episodes, as summary.json has them."""
+    name, values = scores.score(result.returns, result.successes, info.env, info.reference_scores)
+    mean, error = scores.mean_and_standard_error(values)
+    _, seed_error = scores.mean_and_standard_error(values, over="seeds")
+    successes = result.successes
+    return {
+        "score_name": name,
+        "score_mean": mean,
+        "score_standard_error": _finite(error),
+        "score_standard_error_over_seeds": _finite(seed_error),
+        "score_by_seed": [float(v) for v in values.mean(axis=1)],
+        "return_mean": float(result.returns.mean()),
+        "success_rate": None if successes is None else float(successes.mean()),
+        "length_mean": float(result.lengths.mean()),
+        "diverged_actions_by_seed": [int(n) for n in result.nonfinite_actions],
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _finish(
+    folder: RunFolder, info: DatasetInfo, fit: Fit, result: EvaluationResult, display: Display
+) -> None:
+    """Writes episodes.csv, the pictures and summary.json, and says where they are."""
+    config = folder.run["config"]
+    seeds = seeds_of(config)
+    _write_episodes(folder.path / "episodes.csv", seeds, result)
+    drawn = _draw(folder.path, info, config, result)
+    choice = {
+        key: config["algorithm"][key]
+        for key in ("action_selection", "num_candidates")
+        if key in config["algorithm"]
+    }
+    summary = {
+        "task": config["task"],
+        "source": info.source,
+        "dataset_id": info.dataset_id,
+        "dataset_fingerprint": info.fingerprint,
+        "algorithm": config["algorithm"]["name"],
+        "preset": config["preset"],
+        "seeds": seeds,
+        "updates": config["train_steps"],
+        "pretrain_updates": config["pretrain_steps"],
+        "checkpoint": "last",
+        "acting": choice,
+        "environment": info.env.env_id,
+        "episodes": result.returns.shape[1],
+        **_scores(info, result),
+        "seconds": {"data": folder.run["data_seconds"], **fit.seconds},
+        "device": describe_device(),
+        "versions": folder.run["versions"],
+        "commit": folder.run["commit"],
+    }
+    write_json(folder.path / "summary.json", summary)
+    error = summary["score_standard_error"]
+    within = "" if error is None else f" +- {error:.1f}"
+    display.say(
+        f"{summary['score_name']} {summary['score_mean']:.1f}{within} on {info.dataset_id} "
+        f"(source {info.source}), {len(seeds)} seed(s) x {summary['episodes']} episodes, "
+        "last checkpoint"
+    )
+    spent = ", ".join(f"{name} {duration(s)}" for name, s in summary["seconds"].items())
+    display.say(f"time: {spent}")
+    display.say(f"run folder: {folder.path}")
+    for name in ("summary.json", *drawn, "evaluations.csv", "metrics.csv", "checkpoints/"):
+        display.say(f"  {name}")
+
+
+def _write_episodes(path: Path, seeds: list[int], result: EvaluationResult) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["seed", "episode", "return", "length", "success"])
+        for (member, episode), value in np.ndenumerate(result.returns):
+            success = "" if result.successes is None else int(result.successes[member, episode])
+            length = int(result.lengths[member, episode])
+            writer.writerow([seeds[member], episode, float(value), length, success])
+
+
+def _draw(
+    folder: Path, info: DatasetInfo, config: dict[str, Any], result: EvaluationResult
+) -> list[str]:
+    """Draws what there is to see; returns the names of the pictures."""
+    name, _ = scores.score(result.returns, result.successes, info.env, info.reference_scores)
+    about = {"task": config["task"], "source": info.source, "dataset": info.dataset_id}
+    pictures.learning_curve(
+        read_rows(folder / "evaluations.csv"),
+        folder / "learning_curve.png",
+        score_name=name,
+        **about,
+    )
+    title = f"{config['algorithm']['name']} on {config['task']}"
+    pictures.training_curves(read_rows(folder / "metrics.csv"), folder / "losses.png", title=title)
+    drawn = ["learning_curve.png", "losses.png"]
+    own = [t for t in result.trajectories if t.member == 0]
+    if own and result.successes is not None and "maze" in config["task"]:
+        placed = [mazes.positions_and_goals(info.env, t.observations) for t in own]
+        goals = None if placed[0][1] is None else [g[0] for _, g in placed]
+        pictures.maze_trajectories(
+            mazes.read_maze(info.env),
+            [positions for positions, _ in placed],
+            folder / "trajectories.png",
+            goals=goals,
+            successes=[bool(result.successes[0, t.episode]) for t in own],
+            title=title,
+            subtitle=f"seed {config['seed']}, first {len(own)} of "
+            f"{result.returns.shape[1]} episodes, data: {info.dataset_id}",
+        )
+        drawn.append("trajectories.png")
+    return drawn
+
+
+@contextlib.contextmanager
+def _progress(display: Display, phase: str, total: int) -> Iterator[Callable[[int, int], None]]:
+    display.start(phase, total, unit="episodes")
+    try:
+        yield lambda done, total: display.advance(done)
+    finally:
+        display.stop()

@@ -1,0 +1,43 @@
+"""Trains an algorithm on a task, evaluates it, and says where everything lies.
+
+python -m experiments.train --env=antmaze-umaze --seeds=5 --config.batch_size=512
+"""
+
+import datetime
+from pathlib import Path
+
+from absl import flags
+
+from experiments import cli
+
+
+def define(argv: list[str]) -> None:
+    """The flags of this command."""
+    cli.define_config(argv)
+    flags.DEFINE_integer("seeds", None, "Seeds trained at once (config.seeds).")
+    flags.DEFINE_integer("steps", None, "Training updates (config.train_steps).")
+    flags.DEFINE_string("source", None, "Data: auto, minari, d4rl or generated (config.source).")
+    flags.DEFINE_string("out", None, "Folder of the run; by default a new one under runs/.")
+    flags.DEFINE_boolean("quiet", False, "Only warnings and the result.")
+
+
+def run() -> int:
+    """The command."""
+    values, config = flags.FLAGS, flags.FLAGS.config
+    for flag, field in (("seeds", "seeds"), ("steps", "train_steps"), ("source", "source")):
+        if values[flag].value is not None:
+            config[field] = values[flag].value
+    # late: JAX and the simulators cost seconds that a wrong flag need not
+    from dtql_jax.training.display import Display
+    from experiments import runner
+
+    name = f"{config.task}-{config.algorithm.name}-{config.preset}"
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    out = Path(values.out or Path("runs") / f"{name}-{stamp}")
+    with cli.stop_requested() as should_stop:
+        finished = runner.start(config, out, Display(values.quiet), should_stop)
+    return 0 if finished else cli.STOPPED
+
+
+if __name__ == "__main__":
+    cli.launch(run, __doc__, define)
