@@ -78,7 +78,7 @@ def evaluate(path: str | Path, episodes: int, display: Display) -> dict[str, Any
         data, info, _ = _load(config, display)
         episodes = episodes or final_episodes(config)
         with (
-            _evaluator(config | {"final_eval_episodes": episodes}, info) as evaluator,
+            _evaluator(config, info) as evaluator,
             Checkpoints(folder.path / "checkpoints") as checkpoints,
         ):
             fit = _fit(config, data, checkpoints=checkpoints, display=display)
@@ -102,8 +102,8 @@ def algorithm_settings(config: dict[str, Any]) -> Any:
 
 def fit_settings(config: dict[str, Any]) -> FitSettings:
     """The loop's settings of a configuration; UserError where one is out of range."""
-    at_least = dict.fromkeys(("seeds", "eval_episodes", "eval_envs"), 1)
-    at_least |= dict.fromkeys(("seed", "final_eval_episodes", "record_episodes"), 0)
+    at_least = dict.fromkeys(("seeds", "eval_episodes"), 1)
+    at_least |= dict.fromkeys(("seed", "final_eval_episodes", "record_episodes", "eval_envs"), 0)
     at_least |= dict.fromkeys(("data_transitions", "data_seed"), 0) | {"eval_workers": -1}
     for name, least in at_least.items():
         if config[name] < least:
@@ -139,8 +139,7 @@ def _load(config: dict[str, Any], display: Display) -> tuple[Transition, Dataset
 @contextlib.contextmanager
 def _evaluator(config: dict[str, Any], info: DatasetInfo) -> Iterator[Evaluator]:
     workers = None if config["eval_workers"] < 0 else config["eval_workers"]
-    envs = min(config["eval_envs"], max(config["eval_episodes"], final_episodes(config)))
-    with Evaluator(info.env, seeds_of(config), envs, workers) as evaluator:
+    with Evaluator(info.env, seeds_of(config), config["eval_envs"] or None, workers) as evaluator:
         found = (evaluator.observation_dim, evaluator.action_dim)
         expected = (info.observation_dim, info.action_dim)
         if found != expected:

@@ -49,7 +49,10 @@ def load(
       UserError: the task or source is unknown, nothing has the data (one line says what
         to do), or what was found is not valid.
     """
-    report = (lambda line: None) if quiet else report or _to_stderr
+    if quiet:
+        report = _nowhere
+    elif report is None:
+        report = _to_stderr
     entry = get_task(task)
     loaders = {
         "minari": lambda: _load_minari(entry, report),
@@ -190,6 +193,10 @@ def _load_d4rl(task: Task, d4rl_dir: str | None, report: Report) -> tuple[Transi
 
 def _sources_of(task: Task) -> str:
     return ", ".join(name for name in SOURCES if getattr(task, name))
+
+
+def _nowhere(line: str) -> None:
+    pass
 
 
 def _to_stderr(line: str) -> None:

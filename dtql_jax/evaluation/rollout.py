@@ -27,7 +27,7 @@ Policy = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 Progress = Callable[[int, int], None]
 
 # Below this many seconds for one step of the whole vector, workers cost more than they save.
-_WORTH_WORKERS = 8e-3
+_WORTH_WORKERS = 15e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Evaluator:
             batches larger, but each takes memory (a PointMaze 12 MB, FrankaKitchen 60 MB).
           workers: processes that step the environments; 0: none, this process does;
             None: as many as there are cores where a step of the whole vector takes longer
-            than 8 ms, else 0.
+            than 15 ms, else 0.
           timeout: seconds that one make, reset or step of one environment may take in a
             worker before the worker is taken for hung and replaced.
 
@@ -303,7 +303,7 @@ class _Tally:
         self.step[active] += 1
         self._return[active] += result.rewards
         self._rewarded[active] |= result.rewards > 0
-        for row in np.flatnonzero((self.episode[active] < self._record) & ~result.restarted):
+        for row in np.flatnonzero(self.episode[active] < self._record):
             seen, taken = self._recorded.setdefault(int(active[row]), ([], []))
             seen.append(observations[row])
             taken.append(actions[row])

@@ -135,7 +135,9 @@ class Fit:
         self._data = jax.tree.map(jnp.asarray, data)
         self._keys = population.member_keys(self.seeds)
         self.state = population.init(algorithm, self._keys, self._data)
-        self._totals = population.zero_totals(algorithm, self.state, self._data)
+        self._metrics = population.metric_names(algorithm, self.state, self._data)
+        self._names = sorted({name for of_phase in self._metrics.values() for name in of_phase})
+        self._totals = {name: jnp.zeros((len(self.seeds),)) for name in self._names}
         self._counted = 0  # updates in the totals
         self.update = 0
         self._act = population.make_act(algorithm, len(self.seeds))
@@ -240,7 +242,7 @@ class Fit:
     def _open_log(self) -> MetricsLog | None:
         if self._make_log is None:
             return None
-        return self._make_log(list(self._totals), self.update if self._resumed else None)
+        return self._make_log(self._names, self.update if self._resumed else None)
 
     def _run_to_boundary(self, should_stop: Callable[[], bool]) -> bool:
         """Updates up to the next boundary; False if stopped before it."""
@@ -314,7 +316,7 @@ class Fit:
         step = self.update - first
         if self._counted == 0 or (step % self.settings.log_every and not self._ends_phase()):
             return
-        names = self._reported(phase)
+        names = self._metrics[phase]
         means = {n: np.asarray(self._totals[n]) / self._counted for n in names}
         if log is not None:
             log.write_metrics(self.update, phase, step, means)
@@ -323,12 +325,6 @@ class Fit:
                 log.scalar("speed/updates_per_second", updates / seconds, self.update)
         self._totals = jax.tree.map(jnp.zeros_like, self._totals)
         self._counted = 0
-
-    def _reported(self, phase: str) -> list[str]:
-        """Names of the metrics that this phase's step reports."""
-        state = jax.eval_shape(lambda s: population.member(s, 0), self.state)
-        batch = jax.eval_shape(lambda d: jax.tree.map(lambda x: x[:1], d), self._data)
-        return list(jax.eval_shape(self._step(phase), state, batch, jax.random.key(0))[1])
 
     def _ends_phase(self) -> bool:
         return self.update in (self.settings.pretrain_steps, self.settings.total)

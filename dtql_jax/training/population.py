@@ -53,15 +53,13 @@ def init(algorithm: Algorithm, keys: MemberKeys, sample: Transition) -> Any:
     return jax.jit(function)(keys.init, jax.tree.map(lambda x: x[:1], sample))
 
 
-def zero_totals(algorithm: Algorithm, state: Any, data: Transition) -> dict[str, Array]:
-    """Sums of every metric that either step reports, at zero: name -> [P]."""
-    size = jax.tree.leaves(state)[0].shape[0]
-    member = jax.eval_shape(lambda s: jax.tree.map(lambda x: x[0], s), state)
+def metric_names(algorithm: Algorithm, state: Any, data: Transition) -> dict[str, list[str]]:
+    """Names of the metrics that each phase's step reports: {"pretrain": ..., "train": ...}."""
+    one = jax.eval_shape(lambda s: jax.tree.map(lambda x: x[0], s), state)
     batch = jax.eval_shape(lambda d: jax.tree.map(lambda x: x[:1], d), data)
-    names: dict[str, None] = {}
-    for step in (algorithm.pretrain_step, algorithm.train_step):
-        names |= dict.fromkeys(jax.eval_shape(step, member, batch, jax.random.key(0))[1])
-    return {name: jnp.zeros((size,)) for name in names}
+    steps = {"pretrain": algorithm.pretrain_step, "train": algorithm.train_step}
+    key = jax.random.key(0)
+    return {name: list(jax.eval_shape(step, one, batch, key)[1]) for name, step in steps.items()}
 
 
 def make_update(step: updates.Step, batch_size: int, num_updates: int, size: int) -> Any:

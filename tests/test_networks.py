@@ -1,0 +1,79 @@
+"""Networks: layer lists, initial values, and forms that must equal their plain definitions."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict
+
+from dtql_jax import networks
+
+KEY = jax.random.key(0)
+
+
+def shapes(module: nn.Module, *inputs: jax.Array) -> dict[str, tuple[int, ...]]:
+    params = jax.eval_shape(module.init, KEY, *inputs)["params"]
+    return {k: v.shape for k, v in flatten_dict(params, sep="/").items()}
+
+
+def test_mish_equals_its_definition() -> None:
+    x = np.concatenate([np.linspace(-30, 30, 4001), [-200.0, 88.0, 1e4]])
+    expected = x * np.tanh(np.logaddexp(0.0, x))
+    np.testing.assert_allclose(
+        networks.mish(jnp.asarray(x, jnp.float32)), expected, rtol=2e-6, atol=1e-30
+    )
+    slope = jax.vmap(jax.grad(networks.mish))(jnp.asarray(x, jnp.float32))
+    assert np.all(np.isfinite(slope))
+    numeric = np.gradient(expected[:4001], x[:4001])
+    np.testing.assert_allclose(slope[1:4000], numeric[1:-1], atol=2e-4)
+
+
+def test_double_critic_is_two_independent_critics() -> None:
+    critics, observations, actions = networks.DoubleCritic(8), jnp.ones((5, 4)), jnp.ones((5, 2))
+    params = jax.jit(critics.init)(KEY, observations, actions)
+    both = critics.apply(params, observations, actions)
+    assert both.shape == (2, 5)
+    for i in range(2):
+        one = {"params": jax.tree.map(lambda x, i=i: x[i], params["params"]["q"])}
+        np.testing.assert_allclose(
+            networks.Critic(8).apply(one, observations, actions), both[i], rtol=1e-5
+        )
+    assert not np.allclose(both[0], both[1])
+
+
+def test_layers_of_the_method() -> None:
+    action, observation = jnp.zeros((1, 3)), jnp.zeros((1, 11))
+    denoiser = shapes(networks.Denoiser(3), action, observation, jnp.zeros(1))
+    assert denoiser["time/dense_0/kernel"] == (16, 32)
+    assert denoiser["time/dense_1/kernel"] == (32, 16)
+    assert denoiser["trunk/dense_0/kernel"] == (3 + 11 + 16, 256)
+    assert denoiser["trunk/dense_4/kernel"] == (256, 3)
+    critic = shapes(networks.DoubleCritic(), observation, action)
+    assert critic["q/dense_0/kernel"] == (2, 14, 256)
+    assert critic["q/norm_2/scale"] == (2, 256)
+    value = shapes(networks.Value(), observation)
+    assert not any("norm" in name for name in value)
+    policy = shapes(networks.GaussianPolicy(3), observation)
+    assert policy["dense_3/kernel"] == (256, 6)
+
+
+def test_initial_values() -> None:
+    value = jax.jit(networks.Value(64).init)(KEY, jnp.zeros((1, 16)))["params"]["dense_0"]
+    for leaf in (value["kernel"], value["bias"]):
+        assert np.max(np.abs(leaf)) <= 0.25  # 1 / sqrt(16)
+    np.testing.assert_allclose(np.std(value["kernel"]), 0.25 / np.sqrt(3), rtol=0.1)
+    policy = jax.jit(networks.GaussianPolicy(2, 32).init)(KEY, jnp.zeros((1, 8)))["params"]
+    kernel = np.asarray(policy["dense_1"]["kernel"])
+    np.testing.assert_allclose(kernel @ kernel.T, np.eye(32), atol=1e-5)
+    assert not np.any(policy["dense_1"]["bias"])
+
+
+def test_policy_stays_within_its_bounds() -> None:
+    policy = networks.GaussianPolicy(2, 16)
+    observations = 1e3 * jax.random.normal(KEY, (100, 8))
+    mean, log_std = policy.apply(jax.jit(policy.init)(KEY, observations), observations)
+    assert np.min(log_std) >= -5.0
+    assert np.max(log_std) <= 2.0
+    noise = jax.random.normal(KEY, mean.shape)
+    actions = networks.squash(mean, log_std, noise, 0.4)
+    assert np.max(np.abs(actions)) <= 0.4 + 1e-6

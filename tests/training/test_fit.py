@@ -1,0 +1,163 @@
+"""The loop: what it draws, logs, saves, and that stopping it anywhere changes nothing."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from dtql_jax.errors import UserError
+from dtql_jax.training.checkpoint import Checkpoints
+from dtql_jax.training.fit import Fit, FitSettings
+from dtql_jax.training.metrics_log import MetricsLog, read_rows
+from tests.training.fakes import TRACES, data, linear_algorithm
+
+SETTINGS = FitSettings(
+    batch_size=16,
+    pretrain_steps=30,
+    train_steps=100,
+    updates_per_call=7,
+    log_every=20,
+    eval_every=40,
+    checkpoint_every=50,
+)
+
+
+def evaluate(policy, update: int) -> list[dict]:
+    observations = np.ones((2, 4, 3), np.float32)
+    numbers = np.zeros((2, 4), np.int32)
+    actions = policy(observations, numbers, numbers)
+    return [
+        {
+            "score": float(np.mean(a)),
+            "return_mean": 0.0,
+            "return_std": 0.0,
+            "success_rate": "",
+            "length_mean": 1.0,
+            "episodes": 4,
+        }
+        for a in actions
+    ]
+
+
+def make_fit(folder: Path, checkpoints: Checkpoints | None, seeds=(3, 5)) -> Fit:
+    return Fit(
+        linear_algorithm(),
+        data(),
+        seeds,
+        SETTINGS,
+        evaluate=evaluate,
+        checkpoints=checkpoints,
+        make_log=lambda names, at: MetricsLog(
+            folder, seeds, names, resume_at=at, tensorboard=False
+        ),
+    )
+
+
+def logs(folder: Path) -> tuple[str, str]:
+    return (folder / "metrics.csv").read_text(), (folder / "evaluations.csv").read_text()
+
+
+def test_a_whole_run(tmp_path: Path) -> None:
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        fit = make_fit(tmp_path, checkpoints)
+        result = fit.run()
+        assert checkpoints.latest() == 130
+    assert result.finished
+    assert result.update == 130
+    metrics, evaluations = map(read_rows, (tmp_path / "metrics.csv", tmp_path / "evaluations.csv"))
+    assert [int(r["update"]) for r in metrics[::2]] == [20, 30, 50, 70, 90, 110, 130]
+    assert [r["phase"] for r in metrics[::2]] == ["pretrain"] * 2 + ["train"] * 5
+    assert [int(r["step"]) for r in evaluations[::2]] == [40, 80, 100]
+    assert [r["seed"] for r in metrics[:2]] == ["3", "5"]
+    assert metrics[0]["noise"] == ""  # pretraining does not report it
+    assert float(metrics[-1]["loss"]) < 0.05
+    assert set(result.seconds) >= {"init", "compile", "pretrain", "train", "evaluate"}
+
+
+def test_stopping_anywhere_changes_nothing(tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    with Checkpoints(whole / "checkpoints") as checkpoints:
+        expected = make_fit(whole, checkpoints).run()
+    rng, stops, finished = np.random.default_rng(0), 0, False
+    while not finished:
+        with Checkpoints(parts / "checkpoints") as checkpoints:
+            fit = make_fit(parts, checkpoints)
+            if stops:
+                fit.resume()
+            calls = iter(range(int(rng.integers(1, 6))))
+            result = fit.run(lambda calls=calls: next(calls, None) is None)
+        finished, stops = result.finished, stops + 1
+    assert stops > 4
+    assert logs(parts) == logs(whole)
+    for found, wanted in zip(
+        jax.tree.leaves(result.state), jax.tree.leaves(expected.state), strict=True
+    ):
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_dying_between_checkpoints_leaves_no_double_rows(tmp_path: Path) -> None:
+    """The process dies without a word: rows newer than the checkpoint are written again."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    make_fit(whole, None).run()
+    with Checkpoints(parts / "checkpoints") as checkpoints:
+        fit = make_fit(parts, checkpoints)
+        calls = iter(range(14))
+
+        def die() -> bool:
+            if next(calls, None) is None:
+                raise RuntimeError("killed")
+            return False
+
+        with pytest.raises(RuntimeError, match="killed"):
+            fit.run(die)
+        checkpoints.wait()
+        newest = checkpoints.latest()
+        with (parts / "metrics.csv").open("a") as file:
+            file.write("999,train,torn")  # and its last line is torn
+        again = make_fit(parts, checkpoints)
+        again.resume()
+        assert again.update == newest
+        assert again.run().finished
+    assert logs(parts) == logs(whole)
+
+
+def test_no_recompilation_after_the_first_calls() -> None:
+    settings = FitSettings(16, 40, 400, 20, 40, 10_000, 10_000)
+    fit = Fit(linear_algorithm(), data(), [0], settings)
+    fit.run()
+    before = dict(TRACES)
+    again = Fit(linear_algorithm(), data(), [0], settings)
+    again.run()
+    traced = {name: TRACES[name] - before[name] for name in TRACES}
+    # one trace for the names of the metrics, one for the program: none for its 2 and 20 calls
+    assert traced == {"pretrain": 2, "train": 2}
+
+
+def test_a_population_equals_its_single_runs(tmp_path: Path) -> None:
+    together = Fit(linear_algorithm(), data(), [3, 5], SETTINGS).run().state
+    for i, seed in enumerate((3, 5)):
+        alone = Fit(linear_algorithm(), data(), [seed], SETTINGS).run().state
+        for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(together), strict=True):
+            np.testing.assert_allclose(a[0], b[i], rtol=1e-5, atol=1e-6)
+
+
+def test_wrong_settings() -> None:
+    for name in ("batch_size", "train_steps", "log_every"):
+        with pytest.raises(UserError, match=f"{name} is 0; expected an integer >= 1"):
+            FitSettings(**{name: 0})
+    with pytest.raises(UserError, match="no checkpoint"):
+        Fit(linear_algorithm(), data(), [0], SETTINGS).resume()
+
+
+def test_a_foreign_checkpoint_is_refused(tmp_path: Path) -> None:
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        make_fit(tmp_path, checkpoints).run()
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        fit = Fit(linear_algorithm(), data(), [1], SETTINGS, checkpoints=checkpoints)
+        with pytest.raises(UserError, match="does not fit this run"):
+            fit.resume()
