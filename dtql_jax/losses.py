@@ -37,7 +37,7 @@ def trust_region_loss(
     noise: Array,
     max_action: float | None,
 ) -> Array:
-    """The diffusion trust-region loss L_TR (DTQL, equation 6): the denoising loss at the policy's actions.
+    """The diffusion trust-region loss L_TR (DTQL, equation 6): denoising the policy's own actions.
 
     The network is the behaviour's denoiser with its parameters held fixed. The gradient reaches
     the policy through both places where its action stands: the network's input and the target.

@@ -65,9 +65,11 @@ class Display:
             self._progress.update(self._task, completed=done, rate=text, note=self.note)
         elif not self._quiet and time.monotonic() - self._last_line > PLAIN_EVERY:
             self._last_line = time.monotonic()
-            left = duration((self._total - done) / rate) if rate > 0 else "?"
+            # the first few of many say little about the rest
+            sure = rate > 0 and (done - self._first) * 20 >= self._total - self._first
+            left = f", {duration((self._total - done) / rate)} left" if sure else ""
             note = f", {self.note}" if self.note else ""
-            self.say(f"{self._phase} {done:,}/{self._total:,}, {text}, {left} left{note}")
+            self.say(f"{self._phase} {done:,}/{self._total:,}, {text}{left}{note}")
 
     def stop(self) -> None:
         """Ends the phase's bar."""
