@@ -1,8 +1,11 @@
-"""The networks of DTQL as Flax modules (paper, appendix; sizes and initialisers of the authors' program).
+"""The networks as Flax modules: DTQL's (paper, appendix; sizes and initialisers of the authors'
+program), then those that only a baseline has.
 
 Parameters are float32. Kernels are (in, out); layers are named dense_0, norm_0, ... in the order
 in which they are applied, so that stored weights read like the lists in the papers.
 """
+
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -66,23 +69,26 @@ class TimeEmbedding(nn.Module):
 
 
 class _Trunk(nn.Module):
-    """Linear without activation, three of Linear and Mish, Linear."""
+    """Linear without activation (`input_layer`), three of Linear and Mish, Linear."""
 
     hidden_dim: int
     out_dim: int
+    input_layer: bool = True
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = Linear(self.hidden_dim, name="dense_0")(x)
-        for i in range(1, 4):
+        first = int(self.input_layer)
+        if self.input_layer:
+            x = Linear(self.hidden_dim, name="dense_0")(x)
+        for i in range(first, first + 3):
             x = mish(Linear(self.hidden_dim, name=f"dense_{i}")(x))
-        return Linear(self.out_dim, name="dense_4")(x)
+        return Linear(self.out_dim, name=f"dense_{first + 3}")(x)
 
 
 class Denoiser(nn.Module):
-    """The raw network F of the diffusion policy; `diffusion.edm.denoise` puts EDM's scaling around it.
+    """The raw network F of the diffusion policy; `diffusion.edm.denoise` puts EDM's scaling around.
 
-    Call: noised actions [..., A] (already scaled by c_in), observations [..., O], time [...] -> [..., A].
+    Call: noised actions [..., A] (already scaled), observations [..., O], time [...] -> [..., A].
     """
 
     action_dim: int
@@ -96,8 +102,25 @@ class Denoiser(nn.Module):
         return _Trunk(self.hidden_dim, self.action_dim, name="trunk")(x)
 
 
+class NoisePredictor(nn.Module):
+    """DQL's actor: as `Denoiser`, but without the first Linear and with the time before the state.
+
+    Call: noised actions [..., A], observations [..., O], step [...] -> noise [..., A].
+    """
+
+    action_dim: int
+    hidden_dim: int = 256
+    time_dim: int = 16
+
+    @nn.compact
+    def __call__(self, noised_actions: Array, observations: Array, time: Array) -> Array:
+        embedding = TimeEmbedding(self.time_dim, name="time")(time)
+        x = jnp.concatenate([noised_actions, embedding, observations], axis=-1)
+        return _Trunk(self.hidden_dim, self.action_dim, input_layer=False, name="trunk")(x)
+
+
 class GaussianPolicy(nn.Module):
-    """The one-step policy's Gaussian before the tanh: observations [..., O] -> mean, log_std [..., A].
+    """The one-step policy's Gaussian before the tanh: [..., O] -> mean, log_std, each [..., A].
 
     log_std is clipped to [-5, 2]. Orthogonal kernels, zero biases.
     """
@@ -117,29 +140,47 @@ class GaussianPolicy(nn.Module):
 
 
 def squash(mean: Array, log_std: Array, eps: Array, max_action: float) -> Array:
-    """Returns max_action * tanh(mean + exp(log_std) * eps): an action of the one-step policy [..., A]."""
+    """max_action * tanh(mean + exp(log_std) * eps): an action of the one-step policy [..., A]."""
     return max_action * jnp.tanh(mean + jnp.exp(log_std) * eps)
 
 
 class Critic(nn.Module):
-    """One Q function: observations [..., O], actions [..., A] -> [...]."""
+    """One Q function: observations [..., O], actions [..., A] -> [...].
+
+    Attributes:
+      hidden_dim: width.
+      depth: hidden layers.
+      layer_norm: LayerNorm before each activation, as DTQL has it.
+      activation: Mish; IQL has ReLU.
+    """
 
     hidden_dim: int = 256
+    depth: int = 3
+    layer_norm: bool = True
+    activation: Callable[[Array], Array] = mish
 
     @nn.compact
     def __call__(self, observations: Array, actions: Array) -> Array:
         x = jnp.concatenate([observations, actions], axis=-1)
-        for i in range(3):
+        for i in range(self.depth):
             x = Linear(self.hidden_dim, name=f"dense_{i}")(x)
-            # the two-pass variance: the one-pass form loses digits where the mean is large
-            x = mish(nn.LayerNorm(1e-5, use_fast_variance=False, name=f"norm_{i}")(x))
-        return Linear(1, name="dense_3")(x)[..., 0]
+            if self.layer_norm:
+                # the two-pass variance: the one-pass form loses digits where the mean is large
+                x = nn.LayerNorm(1e-5, use_fast_variance=False, name=f"norm_{i}")(x)
+            x = self.activation(x)
+        return Linear(1, name=f"dense_{self.depth}")(x)[..., 0]
 
 
 class DoubleCritic(nn.Module):
-    """Q1 and Q2 as one module with a leading axis of 2 on every parameter: -> [2, ...]."""
+    """Q1 and Q2 as one module with a leading axis of 2 on every parameter: -> [2, ...].
+
+    The attributes are those of `Critic`.
+    """
 
     hidden_dim: int = 256
+    depth: int = 3
+    layer_norm: bool = True
+    activation: Callable[[Array], Array] = mish
 
     @nn.compact
     def __call__(self, observations: Array, actions: Array) -> Array:
@@ -150,17 +191,104 @@ class DoubleCritic(nn.Module):
             in_axes=None,
             axis_size=2,
         )
-        return twins(self.hidden_dim, name="q")(observations, actions)
+        critic = twins(self.hidden_dim, self.depth, self.layer_norm, self.activation, name="q")
+        return critic(observations, actions)
 
 
 class Value(nn.Module):
     """The state value V: observations [..., O] -> [...]. No LayerNorm."""
 
     hidden_dim: int = 256
+    depth: int = 3
+    activation: Callable[[Array], Array] = mish
 
     @nn.compact
     def __call__(self, observations: Array) -> Array:
         x = observations
-        for i in range(3):
-            x = mish(Linear(self.hidden_dim, name=f"dense_{i}")(x))
-        return Linear(1, name="dense_3")(x)[..., 0]
+        for i in range(self.depth):
+            x = self.activation(Linear(self.hidden_dim, name=f"dense_{i}")(x))
+        return Linear(1, name=f"dense_{self.depth}")(x)[..., 0]
+
+
+class FixedStdPolicy(nn.Module):
+    """IQL's Gaussian policy: observations [..., O] -> mean [..., A], log_std [A].
+
+    The mean is max_action * tanh of two hidden ReLU layers' output, log_std a parameter that does
+    not depend on the observation, clipped to [-5, 2]. The action itself is not squashed.
+    """
+
+    action_dim: int
+    hidden_dim: int = 256
+    max_action: float = 1.0
+
+    @nn.compact
+    def __call__(self, observations: Array) -> tuple[Array, Array]:
+        x = observations
+        for i in range(2):
+            x = nn.relu(Linear(self.hidden_dim, name=f"dense_{i}")(x))
+        mean = self.max_action * jnp.tanh(Linear(self.action_dim, name="dense_2")(x))
+        log_std = self.param("log_std", nn.initializers.zeros_init(), (self.action_dim,))
+        return mean, jnp.clip(log_std, LOG_STD_MIN, LOG_STD_MAX)
+
+
+class FourierFeatures(nn.Module):
+    """Learnable Fourier features of a scalar: [...] -> [..., dim], cosines then sines.
+
+    Frequencies start normal with standard deviation 0.2 (IDQL).
+    """
+
+    dim: int = 64
+
+    @nn.compact
+    def __call__(self, time: Array) -> Array:
+        frequencies = self.param("kernel", nn.initializers.normal(0.2), (self.dim // 2,))
+        angles = 2.0 * jnp.pi * time[..., None] * frequencies
+        return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
+
+
+class _ResidualBlock(nn.Module):
+    """x + Linear(Mish(Linear(LayerNorm(Dropout(x))))), four times as wide inside."""
+
+    hidden_dim: int
+    dropout: float
+
+    @nn.compact
+    def __call__(self, x: Array, training: bool) -> Array:
+        y = nn.Dropout(self.dropout)(x, deterministic=not training)
+        y = nn.LayerNorm(1e-6, use_fast_variance=False, name="norm")(y)
+        y = mish(Linear(4 * self.hidden_dim, name="dense_0")(y))
+        return x + Linear(self.hidden_dim, name="dense_1")(y)
+
+
+class ResidualDenoiser(nn.Module):
+    """IDQL's behaviour network (arXiv 2304.10573): a LayerNorm residual MLP.
+
+    Call: noised actions [..., A], observations [..., O], time [...] -> noise [..., A]. With
+    `training` it drops inputs of the blocks and needs a key named "dropout".
+
+    Attributes:
+      action_dim: A.
+      hidden_dim: width; each block is four times as wide inside.
+      num_blocks: residual blocks.
+      time_dim: learnable Fourier features; the time MLP has 2 * time_dim units in both layers.
+      dropout: share of a block's inputs that is dropped in training.
+    """
+
+    action_dim: int
+    hidden_dim: int = 256
+    num_blocks: int = 3
+    time_dim: int = 64
+    dropout: float = 0.1
+
+    @nn.compact
+    def __call__(
+        self, noised_actions: Array, observations: Array, time: Array, training: bool = False
+    ) -> Array:
+        embedding = FourierFeatures(self.time_dim, name="fourier")(time)
+        embedding = mish(Linear(2 * self.time_dim, name="time_0")(embedding))
+        embedding = Linear(2 * self.time_dim, name="time_1")(embedding)
+        x = jnp.concatenate([noised_actions, observations, embedding], axis=-1)
+        x = Linear(self.hidden_dim, name="dense_0")(x)
+        for i in range(self.num_blocks):
+            x = _ResidualBlock(self.hidden_dim, self.dropout, name=f"block_{i}")(x, training)
+        return Linear(self.action_dim, name="dense_1")(mish(x))

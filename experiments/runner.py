@@ -81,7 +81,7 @@ def evaluate(path: str | Path, episodes: int, display: Display) -> dict[str, Any
             _evaluator(config, info) as evaluator,
             Checkpoints(folder.path / "checkpoints") as checkpoints,
         ):
-            fit = _fit(config, data, checkpoints=checkpoints, display=display)
+            fit = make_fit(config, data, checkpoints=checkpoints, display=display)
             fit.resume()
             with _progress(display, "evaluate", len(fit.seeds) * episodes) as progress:
                 result = evaluator.run(fit.policy(), episodes, progress=progress)
@@ -132,7 +132,13 @@ def _load(config: dict[str, Any], display: Display) -> tuple[Transition, Dataset
         seed=config["data_seed"],
         report=display.say,
     )
-    rewards = transform_rewards(data.rewards, config["reward_scale"], config["reward_shift"])
+    scale, shift = config["reward_scale"], config["reward_shift"]
+    if config["reward_standardise"]:
+        # (r - mean) / deviation, then the configuration's own scale and shift
+        deviation = max(float(np.std(data.rewards)), 1e-8)
+        shift -= scale * float(np.mean(data.rewards)) / deviation
+        scale /= deviation
+    rewards = transform_rewards(data.rewards, scale, shift)
     return data._replace(rewards=rewards), info, time.monotonic() - began
 
 
@@ -150,7 +156,7 @@ def _evaluator(config: dict[str, Any], info: DatasetInfo) -> Iterator[Evaluator]
         yield evaluator
 
 
-def _fit(config: dict[str, Any], data: Transition, **arguments: Any) -> Fit:
+def make_fit(config: dict[str, Any], data: Transition, **arguments: Any) -> Fit:
     enable_compilation_cache()
     algorithm = algorithm_settings(config)
     return Fit(algorithm, data, seeds_of(config), fit_settings(config), **arguments)
@@ -196,7 +202,7 @@ def _run(
         f"{config['batch_size']} on {device['devices']} x {device['kind']}"
     )
     with Checkpoints(folder.path / "checkpoints") as checkpoints:
-        fit = _fit(
+        fit = make_fit(
             config,
             data,
             evaluate=play,

@@ -12,6 +12,7 @@ import dataclasses
 import sys
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from dtql_jax.algorithms import dtql
+from dtql_jax.algorithms import dql, dql_kl, dtql
 from dtql_jax.algorithms.train_state import TrainState
+from dtql_jax.diffusion import ddpm
 from dtql_jax.types import Transition
 
 LOSS_TOLERANCE = 1e-5  # relative
@@ -118,7 +120,7 @@ def batch_of(step: Arrays) -> Transition:
 
 def stages(arrays: Arrays) -> dict[int, str]:
     """Which stored parameters belong after how many steps, pretraining included."""
-    pretrain = int(arrays["config/pretrain_steps"])
+    pretrain = pretrain_steps(arrays)
     found = {pretrain: "pretrained"} if "pretrained" in prefixes(arrays) else {}
     for prefix in prefixes(arrays):
         if prefix.startswith("after_"):
@@ -126,9 +128,60 @@ def stages(arrays: Arrays) -> dict[int, str]:
     return found
 
 
+def pretrain_steps(arrays: Arrays) -> int:
+    """How many of the stored steps are pretraining."""
+    return int(arrays.get("config/pretrain_steps", 0))
+
+
 def prefixes(arrays: Arrays) -> set[str]:
     """First parts of the keys."""
     return {k.split("/")[0] for k in arrays}
+
+
+def settings(arrays: Arrays) -> dict[str, Any]:
+    """The stored configuration as Python numbers and lists."""
+    return {k: v.tolist() for k, v in under(arrays, "config").items()}
+
+
+def replay(
+    arrays: Arrays,
+    state: Any,
+    pretrain: Callable[..., Any],
+    train: Callable[..., Any],
+    draws: Callable[[Arrays], Any],
+    parameters: Callable[[Any], Arrays],
+) -> tuple[Any, Report]:
+    """Replays the stored steps one by one.
+
+    Args:
+      arrays: the file.
+      state: before the first step.
+      pretrain, train: (state, batch, draws) -> (state, metrics).
+      draws: from a step's arrays to the random numbers of an update.
+      parameters: from a state to arrays under the file's names.
+
+    Returns:
+      The last state and the errors found.
+    """
+    report, stored, first = Report(), stages(arrays), pretrain_steps(arrays)
+    pretrain, train = jax.jit(pretrain), jax.jit(train)
+    for i in range(first + int(arrays["config/train_steps"])):
+        step = under(arrays, f"step_{i:02d}")
+        update = pretrain if i < first else train
+        state, metrics = update(state, batch_of(step), draws(step))
+        report.add_losses(metrics, under(step, "metrics"))
+        if i + 1 in stored:
+            report.add_parameters(parameters(state), under(arrays, stored[i + 1]))
+    return state, report
+
+
+def values_and_critics(state: Any) -> Arrays:
+    """Critics, target critics and value of a DTQL-like state under the file's names."""
+    return (
+        flat_twins(state.critics.params, "critic")
+        | flat_twins(state.target_critics, "target_critic")
+        | flat(state.value.params, "value")
+    )
 
 
 # ---------------------------------------------------------------------------------------- DTQL
@@ -136,7 +189,7 @@ def prefixes(arrays: Arrays) -> set[str]:
 
 def dtql_config(arrays: Arrays) -> dtql.DTQLConfig:
     """The settings of a stored DTQL run."""
-    c = {k: v.item() for k, v in under(arrays, "config").items()}
+    c = settings(arrays)
     return dtql.DTQLConfig(
         learning_rate=c["lr"],
         critic_learning_rate=c["critic_lr"],
@@ -160,8 +213,8 @@ def dtql_draws(step: Arrays) -> dtql.Draws:
 
 
 def replay_dtql(arrays: Arrays) -> Report:
-    """Replays a stored DTQL run step by step."""
-    config, report = dtql_config(arrays), Report()
+    """Replays a stored DTQL run, its action choice included."""
+    config = dtql_config(arrays)
     state = dtql.DTQLState(
         diffusion=TrainState.create(tree(arrays, "init/diffusion")),
         policy=TrainState.create(tree(arrays, "init/policy")),
@@ -170,23 +223,18 @@ def replay_dtql(arrays: Arrays) -> Report:
         value=TrainState.create(tree(arrays, "init/value")),
         hyper=dtql.hyperparameters(config),
     )
-    pretrain = jax.jit(lambda *a: dtql.pretrain_update(config, *a))
-    train = jax.jit(lambda *a: dtql.train_update(config, *a))
-    stored, pretrain_steps = stages(arrays), int(arrays["config/pretrain_steps"])
-    for i in range(pretrain_steps + int(arrays["config/train_steps"])):
-        step = under(arrays, f"step_{i:02d}")
-        update = pretrain if i < pretrain_steps else train
-        state, metrics = update(state, batch_of(step), dtql_draws(step))
-        report.add_losses(metrics, under(step, "metrics"))
-        if i + 1 in stored:
-            found = (
-                flat(state.diffusion.params, "diffusion")
-                | flat(state.policy.params, "policy")
-                | flat_twins(state.critics.params, "critic")
-                | flat_twins(state.target_critics, "target_critic")
-                | flat(state.value.params, "value")
-            )
-            report.add_parameters(found, under(arrays, stored[i + 1]))
+    state, report = replay(
+        arrays,
+        state,
+        partial(dtql.pretrain_update, config),
+        partial(dtql.train_update, config),
+        dtql_draws,
+        lambda state: (
+            flat(state.diffusion.params, "diffusion")
+            | flat(state.policy.params, "policy")
+            | values_and_critics(state)
+        ),
+    )
     act = under(arrays, "act")
     actions, q = dtql.candidates(config, state, act["observation"], act["eps"])
     report.add_actions(
@@ -196,12 +244,116 @@ def replay_dtql(arrays: Arrays) -> Report:
     return report
 
 
+# -------------------------------------------------------------------------------------- DQL-KL
+
+
+def dql_kl_draws(step: Arrays) -> dql_kl.Draws:
+    """The stored random numbers."""
+    names = ("denoising/sigma", "denoising/noise", "policy/noise")
+    names += ("distillation/sigma", "distillation/noise", "fake_denoising/sigma")
+    return dql_kl.Draws(*(jnp.asarray(step[k]) for k in (*names, "fake_denoising/noise")))
+
+
+def replay_dql_kl(arrays: Arrays) -> Report:
+    """Replays a stored DQL-KL run."""
+    c = settings(arrays)
+    config = dql_kl.DQLKLConfig(
+        learning_rate=c["lr"],
+        critic_learning_rate=c["critic_lr"],
+        **{k: c[k] for k in ("alpha", "expectile", "discount", "tau", "generation_sigma")},
+        **{k: c[k] for k in ("max_action", "hidden_dim", "time_dim")},
+    )
+    networks = ("diffusion", "fake_diffusion", "policy")
+    state = dql_kl.DQLKLState(
+        **{name: TrainState.create(tree(arrays, f"init/{name}")) for name in networks},
+        critics=TrainState.create(twin_tree(arrays, "init/critic")),
+        target_critics=twin_tree(arrays, "init/target_critic"),
+        value=TrainState.create(tree(arrays, "init/value")),
+        hyper=dql_kl.hyperparameters(config),
+    )
+
+    def parameters(state: dql_kl.DQLKLState) -> Arrays:
+        found = values_and_critics(state)
+        for name in networks:
+            found |= flat(getattr(state, name).params, name)
+        return found
+
+    pretrain = partial(dql_kl.pretrain_update, config)
+    train = partial(dql_kl.train_update, config)
+    return replay(arrays, state, pretrain, train, dql_kl_draws, parameters)[1]
+
+
+# ----------------------------------------------------------------------------------------- DQL
+
+
+def dql_draws(step: Arrays) -> dql.Draws:
+    """The stored random numbers; next actions, B * K rows there, are [B, K, ...] here."""
+    rows = len(step["rewards"])
+    initial, steps = step["next_action/initial_noise"], step["next_action/step_noise"]
+    width = initial.shape[-1]
+    return dql.Draws(
+        ddpm.ChainNoise(
+            jnp.asarray(initial.reshape(rows, -1, width)),
+            jnp.asarray(steps.reshape(len(steps), rows, -1, width)),
+        ),
+        jnp.asarray(step["bc/timestep"]),
+        jnp.asarray(step["bc/noise"]),
+        ddpm.ChainNoise(
+            jnp.asarray(step["new_action/initial_noise"]),
+            jnp.asarray(step["new_action/step_noise"]),
+        ),
+        jnp.asarray(step["use_q1"]),
+    )
+
+
+def replay_dql(arrays: Arrays) -> Report:
+    """Replays a stored DQL run; its noise schedule counts among the parameters."""
+    c = settings(arrays)
+    config = dql.DQLConfig(
+        learning_rate=c["lr"],
+        critic_learning_rate=c["critic_lr"],
+        num_timesteps=c["n_timesteps"],
+        **{k: c[k] for k in ("eta", "discount", "tau", "grad_norm", "max_action", "hidden_dim")},
+        **{k: c[k] for k in ("ema_decay", "ema_start", "ema_every", "time_dim")},
+        **{k: c[k] for k in ("max_q_backup", "backup_actions")},
+    )
+    state = dql.DQLState(
+        actor=TrainState.create(tree(arrays, "init/actor")),
+        ema_actor=tree(arrays, "init/ema_actor"),
+        critics=TrainState.create(twin_tree(arrays, "init/critic")),
+        target_critics=twin_tree(arrays, "init/target_critic"),
+        hyper=dql.hyperparameters(config),
+    )
+    train = partial(dql.train_update, config)
+    _, report = replay(
+        arrays,
+        state,
+        train,
+        train,
+        dql_draws,
+        lambda state: (
+            flat(state.actor.params, "actor")
+            | flat(state.ema_actor, "ema_actor")
+            | flat_twins(state.critics.params, "critic")
+            | flat_twins(state.target_critics, "target_critic")
+        ),
+    )
+    betas = ddpm.vp_schedule(config.num_timesteps).betas
+    report.add_parameters({"betas": betas}, {"betas": arrays["config/betas"]})
+    return report
+
+
 # ------------------------------------------------------------------------------------ the command
 
 
 def recognise(arrays: Arrays) -> Callable[[Arrays], Report]:
     """Tells from the keys which algorithm a file stores."""
-    if any(k.startswith("init/diffusion/") for k in arrays) and "config/gamma" in arrays:
+    networks = {"/".join(k.split("/")[:2]) for k in arrays if k.startswith("init/")}
+    if "init/fake_diffusion" in networks:
+        return replay_dql_kl
+    if "init/ema_actor" in networks:
+        return replay_dql
+    if "init/diffusion" in networks:
         return replay_dtql
     raise ValueError("the keys belong to no known algorithm")
 

@@ -4,12 +4,17 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from dtql_jax.algorithms import dtql
+from dtql_jax.algorithms import bc, dql, dql_kl, dtql, idql, iql
 from dtql_jax.algorithms.base import Algorithm
 from dtql_jax.errors import UserError, near_matches
 
 ALGORITHMS: dict[str, tuple[type, Callable[[Any], Algorithm]]] = {
     "dtql": (dtql.DTQLConfig, dtql.dtql),
+    "dql": (dql.DQLConfig, dql.dql),
+    "dql_kl": (dql_kl.DQLKLConfig, dql_kl.dql_kl),
+    "idql": (idql.IDQLConfig, idql.idql),
+    "iql": (iql.IQLConfig, iql.iql),
+    "bc": (bc.BCConfig, bc.bc),
 }
 
 

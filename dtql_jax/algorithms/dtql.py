@@ -3,18 +3,19 @@
 One training step is four updates in this order, each of which sees what the one before it wrote:
 critics and value (IQL), diffusion policy (EDM denoising), one-step policy (trust region, Q, NLL),
 target critics. Where the paper and its authors' program differ, the program is the default, since
-it made the published scores; the paper's form is an option.
+it made the published scores; the paper's form is an option. The variants of the ablations (kind of
+one-step policy, value target, tanh correction, action selection) are one field each.
 """
 
 import dataclasses
 from typing import Any, NamedTuple
 
-import chex
 import flax.struct
 import jax
 import jax.numpy as jnp
 
 from dtql_jax import losses, networks
+from dtql_jax.algorithms import common, one_step_policies
 from dtql_jax.algorithms.base import Algorithm, Metrics
 from dtql_jax.algorithms.train_state import TrainState, polyak
 from dtql_jax.diffusion import edm
@@ -26,7 +27,7 @@ VALUE_TARGETS = ("online", "target")
 
 @dataclasses.dataclass(frozen=True)
 class DTQLConfig:
-    """Settings of DTQL. The first block is traced (a sweep over it never recompiles), the rest static."""
+    """Settings of DTQL. The first block is traced: a sweep over it never recompiles."""
 
     learning_rate: float = 3e-4  # of the diffusion and the one-step policy
     critic_learning_rate: float = 3e-4  # of critics and value
@@ -35,40 +36,41 @@ class DTQLConfig:
     expectile: float = 0.7  # of the value loss, in (0, 1)
     discount: float = 0.99  # per environment step
     tau: float = 0.005  # step of the target critics towards the online ones, per training step
+    generation_sigma: float = 2.5  # scale of the implicit policy's input noise
 
+    policy: str = "gaussian"  # the one-step policy; or "deterministic", "implicit"
     lr_decay: bool = False  # cosine decay of every learning rate to 0 over decay_steps
     decay_steps: int = 1_000_000  # training steps, counted from the end of pretraining
     max_action: float = 1.0  # actions lie in [-max_action, max_action]
     hidden_dim: int = 256  # width of every network
     time_dim: int = 16  # features of the noise level
     clip_denoised: bool = True  # clip D to the action space (the 2D bandits do not)
-    value_target: str = (
-        "online"  # critics in the value loss: "online", or "target" as in IQL's paper
-    )
+    value_target: str = "online"  # critics in the value loss; or "target" as in IQL's paper
     tanh_correction: bool = False  # the Jacobian of the tanh in the NLL, as in the paper
     num_candidates: int = 1024  # actions drawn for each observation when acting
-    action_selection: str = (
-        "softmax"  # over the candidates' Q: "softmax", "argmax", or "single" draw
-    )
+    action_selection: str = "softmax"  # over the candidates' Q; or "argmax", or "single" draw
 
     def __post_init__(self) -> None:
-        for name, allowed in (
-            ("action_selection", ACTION_SELECTIONS),
-            ("value_target", VALUE_TARGETS),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {allowed}")
-        for name in ("expectile", "discount", "tau"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected a number in [0, 1]")
-        for name in ("learning_rate", "critic_learning_rate", "alpha", "gamma"):
-            if getattr(self, name) < 0.0:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected a number >= 0")
-        for name in ("max_action", "decay_steps", "hidden_dim", "num_candidates"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected a number > 0")
-        if self.time_dim < 4 or self.time_dim % 2:
-            raise ValueError(f"time_dim is {self.time_dim}; expected an even number >= 4")
+        common.check_settings(
+            self,
+            choices={
+                "action_selection": ACTION_SELECTIONS,
+                "value_target": VALUE_TARGETS,
+                "policy": one_step_policies.POLICIES,
+            },
+            unit=("expectile", "discount", "tau"),
+            nonnegative=("learning_rate", "critic_learning_rate", "alpha", "gamma"),
+            positive=(
+                *("generation_sigma", "max_action", "decay_steps", "hidden_dim"),
+                "num_candidates",
+            ),
+        )
+        common.check_time_dim(self.time_dim)
+        if self.gamma != 0.0 and self.policy != "gaussian":
+            raise ValueError(
+                f"gamma is {self.gamma} with policy {self.policy!r}; the NLL needs a density: "
+                "expected gamma 0, or policy 'gaussian'"
+            )
 
 
 class Hyperparameters(NamedTuple):
@@ -81,6 +83,7 @@ class Hyperparameters(NamedTuple):
     expectile: Array
     discount: Array
     tau: Array
+    generation_sigma: Array
 
 
 @flax.struct.dataclass
@@ -129,33 +132,44 @@ def draw(key: Array, batch_size: int, action_dim: int) -> Draws:
 
 def hyperparameters(config: DTQLConfig) -> Hyperparameters:
     """The traced numbers of a configuration."""
-    return Hyperparameters(*(jnp.float32(getattr(config, n)) for n in Hyperparameters._fields))
+    return common.traced(Hyperparameters, config)
+
+
+def policy_architecture(config: DTQLConfig) -> one_step_policies.Architecture:
+    """The static shape of the one-step policy."""
+    return one_step_policies.Architecture(
+        config.policy, config.hidden_dim, config.time_dim, config.max_action
+    )
 
 
 def init_state(config: DTQLConfig, key: Array, observation_dim: int, action_dim: int) -> DTQLState:
-    """A fresh state; the target critics equal the critics."""
+    """A fresh state; target critics equal the critics, an implicit policy the diffusion policy."""
     observation, action = jnp.zeros((1, observation_dim)), jnp.zeros((1, action_dim))
     keys = jax.random.split(key, 4)
     denoiser = networks.Denoiser(action_dim, config.hidden_dim, config.time_dim)
     critics = networks.DoubleCritic(config.hidden_dim).init(keys[2], observation, action)
-    return DTQLState(
+    policy = one_step_policies.init(policy_architecture(config), keys[1], observation, action)
+    state = DTQLState(
         diffusion=TrainState.create(denoiser.init(keys[0], action, observation, jnp.zeros((1,)))),
-        policy=TrainState.create(
-            networks.GaussianPolicy(action_dim, config.hidden_dim).init(keys[1], observation)
-        ),
+        policy=TrainState.create(policy),
         critics=TrainState.create(critics),
         target_critics=critics,
         value=TrainState.create(networks.Value(config.hidden_dim).init(keys[3], observation)),
         hyper=hyperparameters(config),
     )
+    return _start_policy(config, state)
 
 
-def _decay(config: DTQLConfig, step: Array) -> Array:
-    """The cosine factor (1 + cos(pi k / T)) / 2 of training step k, 1 where there is no decay."""
-    if not config.lr_decay:
-        return jnp.float32(1.0)
-    fraction = jnp.minimum(step / config.decay_steps, 1.0)
-    return 0.5 * (1.0 + jnp.cos(jnp.pi * fraction))
+def _start_policy(config: DTQLConfig, state: DTQLState) -> DTQLState:
+    """An implicit policy starts from the (pre)trained diffusion policy; the others from nothing."""
+    if config.policy != "implicit":
+        return state
+    return state.replace(policy=state.policy.replace(params=state.diffusion.params))
+
+
+def learning_rate_factor(config: DTQLConfig, step: Array) -> Array:
+    """The cosine factor of training step k, 1 where there is no decay."""
+    return common.cosine_decay(step, config.decay_steps) if config.lr_decay else jnp.float32(1.0)
 
 
 def update_critics(
@@ -223,14 +237,18 @@ def update_policy(
     config: DTQLConfig, state: DTQLState, batch: Transition, draws: Draws, decay: Array
 ) -> tuple[DTQLState, Metrics]:
     """Part 3: alpha * L_TR - mean min(Q1, Q2)(s, a_theta) + gamma * L_NLL (DTQL, equation 9)."""
-    action_dim = batch.actions.shape[-1]
-    policy = networks.GaussianPolicy(action_dim, config.hidden_dim)
+    architecture = policy_architecture(config)
     critic = networks.DoubleCritic(config.hidden_dim)
-    denoiser = networks.Denoiser(action_dim, config.hidden_dim, config.time_dim)
+    denoiser = networks.Denoiser(batch.actions.shape[-1], config.hidden_dim, config.time_dim)
 
     def loss_fn(params: Any) -> tuple[Array, Metrics]:
-        mean, log_std = policy.apply(params, batch.observations)
-        actions = networks.squash(mean, log_std, draws.policy_noise, config.max_action)
+        actions, gaussian = one_step_policies.sample(
+            architecture,
+            params,
+            batch.observations,
+            draws.policy_noise,
+            state.hyper.generation_sigma,
+        )
         trust_region = losses.trust_region_loss(
             lambda *inputs: denoiser.apply(state.diffusion.params, *inputs),
             actions,
@@ -244,16 +262,18 @@ def update_policy(
         nll = jnp.float32(0.0)
         if config.gamma != 0.0:
             nll = losses.tanh_gaussian_nll(
-                mean, log_std, batch.actions, config.max_action, config.tanh_correction
+                *gaussian, batch.actions, config.max_action, config.tanh_correction
             )
         loss = state.hyper.alpha * trust_region + q_loss + state.hyper.gamma * nll
-        return loss, {
+        metrics = {
             "policy_loss": loss,
             "trust_region_loss": trust_region,
             "q_loss": q_loss,
             "nll_loss": nll,
-            "policy_std": jnp.mean(jnp.exp(log_std)),
         }
+        if gaussian is not None:
+            metrics["policy_std"] = jnp.mean(jnp.exp(gaussian.log_std))
+        return loss, metrics
 
     grads, metrics = jax.grad(loss_fn, has_aux=True)(state.policy.params)
     policy_state = state.policy.apply_gradients(grads, state.hyper.learning_rate * decay)
@@ -264,32 +284,25 @@ def pretrain_update(
     config: DTQLConfig, state: DTQLState, batch: Transition, draws: Draws
 ) -> tuple[DTQLState, Metrics]:
     """One pretraining step: parts 1 and 2, at the full learning rate; targets stay."""
-    _check_batch(batch)
+    common.check_batch(batch)
     full = jnp.float32(1.0)
     state, critic_metrics = update_critics(config, state, batch, full)
     state, diffusion_metrics = update_diffusion(config, state, batch, draws, full)
-    return state, critic_metrics | diffusion_metrics
+    return _start_policy(config, state), critic_metrics | diffusion_metrics
 
 
 def train_update(
     config: DTQLConfig, state: DTQLState, batch: Transition, draws: Draws
 ) -> tuple[DTQLState, Metrics]:
     """One training step: parts 1 to 4."""
-    _check_batch(batch)
-    decay = _decay(config, state.policy.step)
+    common.check_batch(batch)
+    decay = learning_rate_factor(config, state.policy.step)
     state, critic_metrics = update_critics(config, state, batch, decay)
     state, diffusion_metrics = update_diffusion(config, state, batch, draws, decay)
     state, policy_metrics = update_policy(config, state, batch, draws, decay)
     targets = polyak(state.critics.params, state.target_critics, state.hyper.tau)
     metrics = critic_metrics | diffusion_metrics | policy_metrics
     return state.replace(target_critics=targets), metrics
-
-
-def _check_batch(batch: Transition) -> None:
-    chex.assert_rank([batch.observations, batch.actions, batch.rewards, batch.masks], [2, 2, 1, 1])
-    chex.assert_equal_shape([batch.observations, batch.next_observations])
-    chex.assert_equal_shape([batch.rewards, batch.masks])
-    chex.assert_equal_shape_prefix([batch.observations, batch.actions, batch.rewards], 1)
 
 
 def candidates(
@@ -306,14 +319,15 @@ def candidates(
     Returns:
       Actions [..., N, A] and min(Q1, Q2) of the target critics [..., N].
     """
-    policy = networks.GaussianPolicy(noise.shape[-1], config.hidden_dim)
-    mean, log_std = policy.apply(state.policy.params, observations)
-    actions = networks.squash(mean[..., None, :], log_std[..., None, :], noise, config.max_action)
-    repeated = jnp.broadcast_to(
-        observations[..., None, :], (*actions.shape[:-1], observations.shape[-1])
+    actions, _ = one_step_policies.sample(
+        policy_architecture(config),
+        state.policy.params,
+        observations,
+        noise,
+        state.hyper.generation_sigma,
     )
-    q = networks.DoubleCritic(config.hidden_dim).apply(state.target_critics, repeated, actions)
-    return actions, jnp.min(q, axis=0)
+    critic = networks.DoubleCritic(config.hidden_dim)
+    return actions, common.min_q(critic, state.target_critics, observations, actions)
 
 
 def act(config: DTQLConfig, state: DTQLState, observations: Array, key: Array) -> Array:
@@ -323,17 +337,18 @@ def act(config: DTQLConfig, state: DTQLState, observations: Array, key: Array) -
     "single" draws one action from the one-step policy and asks no critic.
     """
     noise_key, choice_key = jax.random.split(key)
-    number = 1 if config.action_selection == "single" else config.num_candidates
-    action_dim = state.policy.params["params"]["dense_3"]["bias"].shape[-1] // 2
+    # of a deterministic policy's candidates one is as good as all
+    one = config.action_selection == "single" or config.policy == "deterministic"
+    number = 1 if one else config.num_candidates
+    action_dim = one_step_policies.action_dim(policy_architecture(config), state.policy.params)
     noise = jax.random.normal(noise_key, (*observations.shape[:-1], number, action_dim))
     actions, q = candidates(config, state, observations, noise)
-    if config.action_selection == "single":
-        return actions[..., 0, :]
-    if config.action_selection == "argmax":
-        choice = jnp.argmax(q, axis=-1)
+    if one:
+        action = actions[..., 0, :]
     else:
-        choice = jax.random.categorical(choice_key, q)
-    return jnp.take_along_axis(actions, choice[..., None, None], axis=-2)[..., 0, :]
+        action = common.choose(actions, q, choice_key, config.action_selection)
+    # the implicit policy's output is not bounded, the others' is
+    return jnp.clip(action, -config.max_action, config.max_action)
 
 
 def dtql(config: DTQLConfig) -> Algorithm:

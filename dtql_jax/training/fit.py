@@ -127,6 +127,10 @@ class Fit:
           make_log: (names of the metrics, update resumed at or None) -> log; None: no log.
           display: what the user sees; None: nothing but warnings.
         """
+        # jitted within the jitted update: traced once for all the places that call them
+        algorithm = algorithm._replace(
+            pretrain_step=jax.jit(algorithm.pretrain_step), train_step=jax.jit(algorithm.train_step)
+        )
         self.algorithm, self.seeds, self.settings = algorithm, list(seeds), settings
         self._evaluate, self._checkpoints, self._make_log = evaluate, checkpoints, make_log
         self._display = display or Display(quiet=True)
@@ -135,7 +139,9 @@ class Fit:
         self._data = jax.tree.map(jnp.asarray, data)
         self._keys = population.member_keys(self.seeds)
         self.state = population.init(algorithm, self._keys, self._data)
-        self._metrics = population.metric_names(algorithm, self.state, self._data)
+        self._metrics = population.metric_names(
+            algorithm, self.state, self._data, settings.batch_size
+        )
         self._names = sorted({name for of_phase in self._metrics.values() for name in of_phase})
         self._totals = {name: jnp.zeros((len(self.seeds),)) for name in self._names}
         self._counted = 0  # updates in the totals

@@ -53,10 +53,13 @@ def init(algorithm: Algorithm, keys: MemberKeys, sample: Transition) -> Any:
     return jax.jit(function)(keys.init, jax.tree.map(lambda x: x[:1], sample))
 
 
-def metric_names(algorithm: Algorithm, state: Any, data: Transition) -> dict[str, list[str]]:
+def metric_names(
+    algorithm: Algorithm, state: Any, data: Transition, batch_size: int
+) -> dict[str, list[str]]:
     """Names of the metrics that each phase's step reports: {"pretrain": ..., "train": ...}."""
     one = jax.eval_shape(lambda s: jax.tree.map(lambda x: x[0], s), state)
-    batch = jax.eval_shape(lambda d: jax.tree.map(lambda x: x[:1], d), data)
+    rows = jnp.zeros((batch_size,), jnp.int32)
+    batch = jax.eval_shape(lambda d: jax.tree.map(lambda x: x[rows], d), data)
     steps = {"pretrain": algorithm.pretrain_step, "train": algorithm.train_step}
     key = jax.random.key(0)
     return {name: list(jax.eval_shape(step, one, batch, key)[1]) for name, step in steps.items()}

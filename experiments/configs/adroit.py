@@ -2,6 +2,7 @@
 
 import ml_collections
 
+from experiments.configs.algorithms import set_published
 from experiments.configs.base import base_config, check_preset, quick
 
 # task -> (learning rate, alpha, cosine decay, epochs of 1000 updates, expectile); gamma 0
@@ -20,11 +21,8 @@ def get_config(task: str, preset: str, algorithm: str) -> ml_collections.ConfigD
     learning_rate, alpha, decay, epochs, expectile = DTQL.get(task, DTQL[nearest])
     config.train_steps = epochs * 1000
     config.eval_episodes = 100
-    if algorithm == "dtql":
-        config.algorithm.learning_rate = learning_rate  # of the diffusion and one-step policies
-        config.algorithm.alpha = alpha  # weight of the trust region
-        config.algorithm.lr_decay = decay  # cosine decay over training
-        config.algorithm.expectile = expectile
+    settings = {"learning_rate": learning_rate, "alpha": alpha, "lr_decay": decay}
+    set_published(config, "adroit", task, gamma=0.0, expectile=expectile, **settings)
     if preset == "quick":
         quick(config)
     return config

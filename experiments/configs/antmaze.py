@@ -2,6 +2,7 @@
 
 import ml_collections
 
+from experiments.configs.algorithms import set_published
 from experiments.configs.base import base_config, check_preset, quick
 
 # task -> (learning rate, alpha, cosine decay, epochs of 1000 updates); gamma 1, expectile 0.9
@@ -26,12 +27,8 @@ def get_config(task: str, preset: str, algorithm: str) -> ml_collections.ConfigD
     config.eval_episodes = 100
     config.reward_shift = -1.0
     config.record_episodes = 20
-    if algorithm == "dtql":
-        config.algorithm.learning_rate = learning_rate  # of the diffusion and one-step policies
-        config.algorithm.alpha = alpha  # weight of the trust region
-        config.algorithm.gamma = 1.0  # weight of the NLL
-        config.algorithm.lr_decay = decay  # cosine decay over training
-        config.algorithm.expectile = 0.9
+    settings = {"learning_rate": learning_rate, "alpha": alpha, "lr_decay": decay}
+    set_published(config, "antmaze", task, gamma=1.0, expectile=0.9, **settings)
     if preset == "quick":
         quick(config)
     return config

@@ -5,9 +5,6 @@ import ml_collections
 from dtql_jax.algorithms import default_settings
 from dtql_jax.errors import UserError, near_matches
 
-# settings that hold the same name and meaning in a task's table and in an algorithm
-TaskSettings = dict[str, dict[str, object]]
-
 
 def base_config(task: str, preset: str, algorithm: str) -> ml_collections.ConfigDict:
     """A whole configuration with the library's defaults; the domain's file changes them."""
@@ -35,6 +32,7 @@ def base_config(task: str, preset: str, algorithm: str) -> ml_collections.Config
     config.eval_workers = -1  # processes that step them; 0: none, -1: chosen by their cost
     config.checkpoint_every = 50_000  # updates
     config.record_episodes = 0  # of the last evaluation, a member, drawn as a picture (mazes)
+    config.reward_standardise = False  # rewards first to mean 0, deviation 1 over the dataset
     config.reward_scale = 1.0  # rewards are trained as reward * scale + shift
     config.reward_shift = 0.0  # -1 in the AntMazes, as in the paper
 
@@ -55,7 +53,7 @@ def quick(config: ml_collections.ConfigDict) -> None:
     """A run of minutes that shows everything working; its score is not the paper's protocol."""
     config.update(
         batch_size=256,
-        pretrain_steps=1_000,
+        pretrain_steps=min(config.pretrain_steps, 1_000),
         train_steps=10_000,
         updates_per_call=100,
         log_every=500,

@@ -2,6 +2,7 @@
 
 import ml_collections
 
+from experiments.configs.algorithms import set_published
 from experiments.configs.base import base_config, check_preset, quick
 
 # task -> (learning rate, alpha, cosine decay, epochs of 1000 updates); gamma 0, expectile 0.7
@@ -25,11 +26,8 @@ def get_config(task: str, preset: str, algorithm: str) -> ml_collections.ConfigD
     # tasks that the paper does not have (simple, expert) take its commonest settings
     learning_rate, alpha, decay, epochs = DTQL.get(task, (3e-4, 5.0, False, 1000))
     config.train_steps = epochs * 1000
-    if algorithm == "dtql":
-        config.algorithm.learning_rate = learning_rate  # of the diffusion and one-step policies
-        config.algorithm.alpha = alpha  # weight of the trust region
-        config.algorithm.lr_decay = decay  # cosine decay over training
-        config.algorithm.expectile = 0.7
+    settings = {"learning_rate": learning_rate, "alpha": alpha, "lr_decay": decay}
+    set_published(config, "gym", task, gamma=0.0, expectile=0.7, **settings)
     if preset == "quick":
         quick(config)
     return config

@@ -2,6 +2,7 @@
 
 import ml_collections
 
+from experiments.configs.algorithms import set_published
 from experiments.configs.base import base_config, check_preset, quick
 
 # task -> (learning rate, alpha, epochs of 1000 updates); gamma 0, expectile 0.7, cosine decay
@@ -19,11 +20,8 @@ def get_config(task: str, preset: str, algorithm: str) -> ml_collections.ConfigD
     learning_rate, alpha, epochs = DTQL[task]
     config.train_steps = epochs * 1000
     config.eval_episodes = 100
-    if algorithm == "dtql":
-        config.algorithm.learning_rate = learning_rate  # of the diffusion and one-step policies
-        config.algorithm.alpha = alpha  # weight of the trust region
-        config.algorithm.lr_decay = True  # cosine decay over training
-        config.algorithm.expectile = 0.7
+    settings = {"learning_rate": learning_rate, "alpha": alpha, "lr_decay": True}
+    set_published(config, "kitchen", task, gamma=0.0, expectile=0.7, **settings)
     if preset == "quick":
         quick(config)
     return config

@@ -2,6 +2,7 @@
 
 import ml_collections
 
+from experiments.configs.algorithms import set_published
 from experiments.configs.base import base_config, check_preset
 
 
@@ -14,14 +15,14 @@ def get_config(task: str, preset: str, algorithm: str) -> ml_collections.ConfigD
     config.final_eval_episodes = 100
     config.record_episodes = 24
     config.reward_shift = -1.0  # -1 a step and 0 at the goal, as in the AntMazes
-    if algorithm == "dtql":
-        config.algorithm.alpha = 1.0  # weight of the trust region
-        config.algorithm.gamma = 1.0  # weight of the NLL
-        config.algorithm.expectile = 0.9
     if preset == "quick":
         config.update(pretrain_steps=500, train_steps=2_000, updates_per_call=50)
         config.update(log_every=100, eval_every=500, checkpoint_every=500)
     else:
         config.update(pretrain_steps=5_000, train_steps=50_000, log_every=500)
         config.update(eval_every=10_000, checkpoint_every=10_000)
+    steps = config.train_steps
+    settings = {"learning_rate": 3e-4, "alpha": 1.0, "lr_decay": False}
+    set_published(config, "pointmaze", task, gamma=1.0, expectile=0.9, **settings)
+    config.update(train_steps=steps, batch_size=256)  # the same for every algorithm
     return config

@@ -1,0 +1,137 @@
+"""IDQL: two actor steps, AdamW, the average, and the choice among candidates."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dtql_jax import networks
+from dtql_jax.algorithms import idql, iql
+from tests.algorithms import small
+
+ROWS = 8
+
+
+def config(**changes: Any) -> idql.IDQLConfig:
+    return idql.IDQLConfig(**small.settings("idql", **changes))
+
+
+@pytest.fixture(scope="module")
+def state() -> idql.IDQLState:
+    dims = (small.OBSERVATION_DIM, small.ACTION_DIM)
+    return small.jit(lambda key: idql.init_state(config(), key, *dims))(jax.random.key(0))
+
+
+def test_rows_of_the_actor_steps() -> None:
+    batch = small.batch(9)
+    first, second = idql.actor_batches(config(), batch)
+    np.testing.assert_array_equal(first.rewards, batch.rewards[:4])
+    np.testing.assert_array_equal(second.rewards, batch.rewards[5:])
+    for part in idql.actor_batches(config(batch_use="whole"), batch):
+        np.testing.assert_array_equal(part.rewards, batch.rewards)
+    for part in idql.actor_batches(config(), small.batch(1)):
+        assert part.rewards.shape == (1,)
+    draws = idql.draw(config(), jax.random.key(0), batch)
+    assert [d.noise.shape for d in draws] == [(4, small.ACTION_DIM)] * 2
+    assert not np.allclose(draws[0].noise, draws[1].noise)
+
+
+def test_one_step_is_two_actor_steps_and_one_critic_step(state: idql.IDQLState) -> None:
+    c, batch = config(), small.batch(ROWS)
+    draws = idql.draw(c, jax.random.key(1), batch)
+    train = small.jit(lambda s, b: idql.train_update(c, s, b, draws))
+    after, metrics = train(state, batch)
+    assert int(after.actor.step) == 2
+    assert int(after.critics.step) == int(after.value.step) == 1
+
+    half = jax.tree.map(lambda x: x[: ROWS // 2], batch)
+    expected, _ = small.jit(lambda s: iql.update_critics(c, iql.update_value(c, s, half)[0], half))(
+        state
+    )
+    assert small.max_difference(after.critics, expected.critics) < 1e-6
+    assert small.max_difference(after.target_critics, expected.target_critics) < 1e-6
+    # the actor is a model of the behaviour: it sees no rewards
+    other, _ = train(state, batch._replace(rewards=batch.rewards + 1.0))
+    assert small.max_difference(other.actor, after.actor) == 0.0
+    assert small.max_difference(other.critics, after.critics) > 1e-6
+    assert np.isfinite(metrics["actor_loss"])
+
+
+def test_average_and_decoupled_decay(state: idql.IDQLState) -> None:
+    batch = small.batch(ROWS)
+    draws = idql.draw(config(batch_use="whole"), jax.random.key(2), batch)[0]
+
+    def step(c: idql.IDQLConfig) -> idql.IDQLState:
+        before = state.replace(hyper=idql.hyperparameters(c))
+        return small.jit(lambda s: idql.update_actor(c, s, batch, draws)[0])(before)
+
+    plain = step(config(ema_rate=0.25))
+    decayed = step(config(ema_rate=0.25, weight_decay=10.0))
+    before, after, with_decay, average = (
+        s["params"]["block_0"]["dense_0"]
+        for s in (state.actor.params, plain.actor.params, decayed.actor.params, plain.ema_actor)
+    )
+    for name in ("kernel", "bias"):
+        expected = 0.25 * np.asarray(after[name]) + 0.75 * np.asarray(before[name])
+        np.testing.assert_allclose(average[name], expected, atol=1e-6)
+    shrunk = np.asarray(after["kernel"]) - 3e-4 * 10.0 * np.asarray(before["kernel"])
+    np.testing.assert_allclose(with_decay["kernel"], shrunk, atol=1e-6)
+    np.testing.assert_array_equal(with_decay["bias"], after["bias"])
+
+
+def test_learning_rate_decays_over_actor_steps(state: idql.IDQLState) -> None:
+    """Half of the decay is gone after decay_steps actor steps, all of it after twice as many."""
+    c, batch = config(decay_steps=10, batch_use="whole"), small.batch(ROWS)
+    draws = idql.draw(c, jax.random.key(3), batch)[0]
+
+    @small.jit
+    def largest(k: jax.Array) -> jax.Array:
+        before = state.replace(actor=state.actor.replace(step=k))
+        after = idql.update_actor(c, before, batch, draws)[0]
+        bias = [s.actor.params["params"]["dense_1"]["bias"] for s in (before, after)]
+        return jnp.max(jnp.abs(bias[1] - bias[0]))
+
+    found = [largest(jnp.int32(k)) for k in (0, 10, 20, 30)]
+    np.testing.assert_allclose(found, [3e-4, 1.5e-4, 0.0, 0.0], rtol=2e-3, atol=1e-9)
+
+
+def test_expectile_choice_has_the_expectile_weights() -> None:
+    q, v = jnp.array([[1.0, -1.0, 3.0, 0.0]]), jnp.array([0.0])
+    weights = np.exp(idql.expectile_logits(q, v, 0.9))
+    np.testing.assert_allclose(weights, [[0.9, 0.1, 0.9, 0.1]], rtol=1e-5)
+
+
+def test_acting_takes_the_best_of_the_averaged_actors_samples(state: idql.IDQLState) -> None:
+    observations = jax.random.normal(jax.random.key(4), (256, small.OBSERVATION_DIM))
+    critic = iql.critic_network(config())
+    other = jax.tree.map(lambda x: x * jnp.nan, state.actor.params)
+    state = state.replace(actor=state.actor.replace(params=other))  # must not be used
+
+    def mean_q(**changes: Any) -> float:
+        act = small.jit(lambda k: idql.act(config(**changes), state, observations, k))
+        q = critic.apply(state.target_critics, observations, act(jax.random.key(5)))
+        return float(jnp.mean(jnp.min(q, axis=0)))
+
+    single = mean_q(action_selection="single")
+    best = mean_q(num_candidates=16)
+    weighted = mean_q(action_selection="expectile", num_candidates=16)
+    assert single < best
+    assert weighted < best
+
+
+def test_dropout_is_for_training_alone() -> None:
+    network = networks.ResidualDenoiser(2, 8, num_blocks=1, time_dim=4, dropout=0.5)
+    inputs = (jnp.ones((3, 2)), jnp.ones((3, 4)), jnp.ones((3,)))
+    params = small.jit(network.init)(jax.random.key(0), *inputs)
+
+    @small.jit
+    def train(key: jax.Array) -> jax.Array:
+        return network.apply(params, *inputs, training=True, rngs={"dropout": key})
+
+    assert not np.allclose(train(jax.random.key(0)), train(jax.random.key(1)))
+    without = small.jit(network.apply)(params, *inputs)  # needs no key
+    assert np.all(np.isfinite(without))
+    assert params["params"]["block_0"]["dense_0"]["kernel"].shape == (8, 32)
+    assert params["params"]["fourier"]["kernel"].shape == (2,)
