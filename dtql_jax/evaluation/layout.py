@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-_BUCKETS = 4
+_BUCKETS = 6
 
 
 class Layout(NamedTuple):
@@ -23,10 +23,10 @@ class Layout(NamedTuple):
 
 
 def bucket_sizes(num_envs: int) -> tuple[int, ...]:
-    """Returns the batch widths E in use, ascending: num_envs, its half, quarter and eighth.
+    """Returns the batch widths E in use, ascending: num_envs and its halvings to 1/32.
 
     As episodes end, the batch shrinks through these few widths, rather than through every
-    width, so that a jitted policy compiles at most four shapes.
+    width, so that a jitted policy compiles at most six shapes.
     """
     return tuple(sorted({-(-num_envs // 2**power) for power in range(_BUCKETS)}))
 

@@ -164,7 +164,7 @@ class Evaluator:
             in it, from 0: a policy that draws should draw from them, so that a row's action
             does not depend on its place in the batch. Rows beyond a member's active
             environments repeat one of its rows, and their actions are ignored. E takes at
-            most four values, those of `bucket_sizes(min(num_envs, episodes))`, so that a
+            most six values, those of `bucket_sizes(min(num_envs, episodes))`, so that a
             jitted policy compiles few shapes. Actions are clipped to the action space.
           episodes: N, episodes a member. Environment j plays j, j + num_envs, ...
           record: keep the trajectories of this many first episodes of each member.
