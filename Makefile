@@ -24,8 +24,8 @@ $(READY): requirements.lock setup.cfg
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1); expected Python 3.11 or newer (make PYTHON=python3.12 ...)" >&2; exit 2; }
 	@echo "making the Python environment in $(VENV) (about a minute, 1 GB)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(RUN_PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	@$(RUN_PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@$(RUN_PYTHON) -m pip install -qq --disable-pip-version-check -r requirements.lock
+	@$(RUN_PYTHON) -m pip install -qq --disable-pip-version-check --no-deps --editable .
 	@touch $(READY)
 
 train: $(READY)  ## Get the data, train, evaluate: ENV= PRESET= ALGO= SEEDS= STEPS= SOURCE= OUT= ARGS=
