@@ -38,8 +38,8 @@ def test_clip_by_norm(bound: float, factor: float) -> None:
 
 
 def test_average_moves_after_the_right_updates_of_a_scan(state: dql.DQLState) -> None:
-    """After update k (from 0) where k >= 4 and 3 divides k: here 6 and 9."""
-    c = config(ema_start=4, ema_every=3, ema_decay=0.9)
+    """After update k (from 0) where k >= 6 and 3 divides k: here 6 and 9."""
+    c = config(ema_start=6, ema_every=3, ema_decay=0.9)
     state = state.replace(hyper=dql.hyperparameters(c))
     batch = small.batch(ROWS)
 
