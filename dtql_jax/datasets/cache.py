@@ -1,9 +1,9 @@
 """Flattened datasets kept as plain .npy files, so that a second load takes a moment.
 
-A cache entry is one folder with the five arrays of a `Transition` and `meta.json`. Its
-name carries a key over the source files (path, size, time of change) and everything
-that decides how they are read, so an entry is never used for anything else. Nothing is
-ever unpickled.
+A cache entry is one folder with the five arrays of a `Transition`, `meta.json` and those
+facts that are arrays themselves (lengths of episodes). Its name carries a key over the
+source files (path, size, time of change) and everything that decides how they are read, so
+an entry is never used for anything else. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -25,9 +25,12 @@ from dtql_jax.datasets.transitions import fingerprint
 from dtql_jax.types import Transition
 
 # Raise it whenever the arrays that the same files lead to change.
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 
-# (the arrays, JSON-able facts about them)
+# key in meta.json: {name of a fact that is an array: its digest}
+_ARRAYS = "arrays"
+
+# (the arrays, facts about them: JSON-able, or numpy arrays)
 Entry = tuple[Transition, dict[str, Any]]
 
 
@@ -96,6 +99,10 @@ def _read(folder: pathlib.Path) -> Entry:
     found = fingerprint(transitions)
     if found != facts["fingerprint"]:
         raise ValueError(f"its fingerprint is {found}, expected {facts['fingerprint']}")
+    for name, digest in facts.pop(_ARRAYS).items():
+        facts[name] = np.load(folder / f"{name}.npy", allow_pickle=False)
+        if _digest(facts[name].tolist()) != digest:
+            raise ValueError(f"its {name} have changed")
     return transitions, facts
 
 
@@ -104,9 +111,12 @@ def _write(folder: pathlib.Path, transitions: Transition, facts: dict[str, Any])
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = pathlib.Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
     try:
-        for field, array in transitions._asdict().items():
+        more = {name: value for name, value in facts.items() if isinstance(value, np.ndarray)}
+        for field, array in (transitions._asdict() | more).items():
             np.save(temporary / f"{field}.npy", array, allow_pickle=False)
-        (temporary / "meta.json").write_text(json.dumps(facts, indent=1, sort_keys=True))
+        plain = {name: value for name, value in facts.items() if name not in more}
+        plain[_ARRAYS] = {name: _digest(value.tolist()) for name, value in more.items()}
+        (temporary / "meta.json").write_text(json.dumps(plain, indent=1, sort_keys=True))
         if folder.exists():
             # damaged, or written by another process meanwhile; neither can be replaced in place
             os.replace(folder, temporary / "old")

@@ -33,7 +33,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dtql_jax.datasets.cache import cached
-from dtql_jax.datasets.registry import ACTION_HIGH, ACTION_LOW, D4rlSource
+from dtql_jax.datasets.registry import ACTION_HIGH, ACTION_LOW
+from dtql_jax.datasets.sources import D4rlSource
 from dtql_jax.datasets.transitions import check_array, clip_actions, validate
 from dtql_jax.errors import UserError
 from dtql_jax.types import Transition
@@ -159,7 +160,8 @@ def load(
       report: receives lines on what is wrong with the cache.
 
     Returns:
-      (float32 arrays, facts): "episodes", "clipped_actions" and "fingerprint".
+      (float32 arrays, facts): "episodes", "episode_lengths" [episodes] (rows that were
+      kept of each stretch between ends), "clipped_actions" and "fingerprint".
 
     Raises:
       UserError: the file is cut off or damaged, lacks a key, has arrays of different
@@ -181,19 +183,26 @@ def _read_file(path: pathlib.Path, source: D4rlSource) -> tuple[Transition, dict
         except OSError as error:
             reason = " ".join(str(error).split())
             raise UserError(f"{path} is damaged ({reason}); download it anew") from error
-    transitions, episodes = from_columns(columns, source.env.max_episode_steps)
+    transitions, lengths = from_columns(columns, source.env.max_episode_steps)
     validate(
         transitions,
         name=path.name,
-        episodes=episodes,
+        episodes=len(lengths),
         observation_dim=source.observation_dim,
         action_dim=source.action_dim,
     )
     actions, clipped = clip_actions(transitions.actions, ACTION_LOW, ACTION_HIGH)
-    return transitions._replace(actions=actions), {"episodes": episodes, "clipped_actions": clipped}
+    facts = {
+        "episodes": len(lengths),
+        "episode_lengths": lengths,
+        "clipped_actions": clipped,
+    }
+    return transitions._replace(actions=actions), facts
 
 
-def from_columns(columns: dict[str, np.ndarray], max_episode_steps: int) -> tuple[Transition, int]:
+def from_columns(
+    columns: dict[str, np.ndarray], max_episode_steps: int
+) -> tuple[Transition, np.ndarray]:
     """Applies the rule at the top of this file.
 
     Args:
@@ -202,7 +211,8 @@ def from_columns(columns: dict[str, np.ndarray], max_episode_steps: int) -> tupl
       max_episode_steps: the time limit that is counted to without timeouts.
 
     Returns:
-      (transitions [N, ...], number of stretches between ends; 0 if no row is an end).
+      (transitions [N, ...], rows kept of each stretch between ends [episodes], empty where no
+      row is an end).
     """
     terminals, timeouts = columns["terminals"], columns.get("timeouts")
     marked = terminals.any() or (timeouts is not None and timeouts.any())
@@ -211,6 +221,8 @@ def from_columns(columns: dict[str, np.ndarray], max_episode_steps: int) -> tupl
     keep = ~timeouts[:-1]
     ends = terminals | timeouts
     episodes = int(ends.sum()) + int(len(ends) > 0 and not ends[-1])
+    episode_of_row = np.cumsum(ends) - ends
+    lengths = np.bincount(episode_of_row[:-1][keep], minlength=episodes)
     observations = columns["observations"]
     transitions = Transition(
         observations=observations[:-1][keep],
@@ -219,7 +231,7 @@ def from_columns(columns: dict[str, np.ndarray], max_episode_steps: int) -> tupl
         rewards=columns["rewards"][:-1][keep],
         masks=(~terminals[:-1][keep]).astype(np.float32),
     )
-    return transitions, episodes if marked else 0
+    return transitions, lengths if marked else np.zeros(0, np.int64)
 
 
 def count_timeouts(terminals: np.ndarray, max_episode_steps: int) -> np.ndarray:

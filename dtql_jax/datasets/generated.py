@@ -1,40 +1,78 @@
 """Datasets collected here: a behaviour policy in the real simulator, recorded by Minari.
 
 The result is an ordinary local Minari dataset in Minari's own store, with a name of its
-own ("dtql_jax/pointmaze/umaze-v0"). It is there whole or not at all, and collected once
-however many processes ask for it (see `datasets.store`).
+own ("dtql_jax/pointmaze/umaze-v0"). It is there whole or not at all, collected once
+however many processes ask for it (see `datasets.store`), and on all cores; a collection
+that was killed goes on where it stopped (see `datasets.collection`).
+
+Where a policy file plays, the first eight digits of its sha256 are part of the name, so
+that data of different policies never mixes.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib.metadata
+import pathlib
+import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dtql_jax.datasets import store
-from dtql_jax.datasets.registry import GeneratedSource
-from dtql_jax.errors import UserError, near_matches
+from dtql_jax.datasets import collection, policies, store
+from dtql_jax.datasets.behaviours import DESCRIPTIONS, SHARD_EPISODES, make_behaviour
+from dtql_jax.datasets.collection import Plan
+from dtql_jax.datasets.policies import BehaviourPolicy
+from dtql_jax.datasets.recording import Episode
+from dtql_jax.datasets.sources import GeneratedSource
+from dtql_jax.errors import UserError
 
 if TYPE_CHECKING:
     import gymnasium
     from minari.data_collector.episode_buffer import EpisodeBuffer
 
-# (observation as the environment gives it, noise) -> action
-Policy = Callable[[Any, np.random.Generator], np.ndarray]
-
-# what Minari's HDF5 takes up, measured on PointMaze
-_BYTES_PER_TRANSITION = 450
+Report = Callable[[str], None]
 
 
-def dataset_id(source: GeneratedSource, transitions: int, seed: int) -> str:
-    """Returns the Minari id of a collection; other sizes and seeds have other names."""
-    if transitions == source.transitions and seed == 0:
-        return f"{source.dataset_name}-v0"
-    return f"{source.dataset_name}-n{transitions}-seed{seed}-v0"
+def dataset_id(
+    source: GeneratedSource,
+    transitions: int,
+    seed: int,
+    behaviour: Sequence[BehaviourPolicy] = (),
+) -> str:
+    """Returns the Minari id of a collection; other sizes, seeds and policies have other names."""
+    name = source.dataset_name
+    if behaviour:
+        name += f"-policy{policies.digest(behaviour)[:8]}"
+    if (transitions, seed) != (source.transitions, 0):
+        name += f"-n{transitions}-seed{seed}"
+    return f"{name}-v0"
+
+
+def behaviour_files(source: GeneratedSource, behaviour_policy: str | None) -> list[pathlib.Path]:
+    """Returns the policy files that play; [] where the behaviour has no need of one.
+
+    Raises:
+      UserError: a policy is needed and neither given nor shipped, or given where none is
+        used. The line says what to do.
+    """
+    if not source.policy:
+        if behaviour_policy:
+            raise UserError(
+                f"{source.dataset_name} is collected by {DESCRIPTIONS[source.collector]}; "
+                f"--behaviour_policy={behaviour_policy} has no use there"
+            )
+        return []
+    files = policies.policy_files(behaviour_policy, source.policy)
+    if not files:
+        raise UserError(
+            f"no policy for {source.dataset_name} is part of this version; collecting it needs "
+            "--behaviour_policy=FILE.npz"
+        )
+    return files
 
 
 def ensure(
@@ -42,8 +80,10 @@ def ensure(
     *,
     transitions: int | None = None,
     seed: int = 0,
+    behaviour_policy: str | None = None,
+    processes: int | None = None,
     quiet: bool = False,
-    report: Callable[[str], None],
+    report: Report,
 ) -> str:
     """Returns the id of a collected dataset; collects it first if it is not there.
 
@@ -51,11 +91,15 @@ def ensure(
       source: what to collect.
       transitions: how many; None: as many as the source says.
       seed: of starts, goals and noise. The same seed gives the same data.
+      behaviour_policy: path of the policy that plays, or several separated by commas that
+        play equal shares; None: the ones that come with the package.
+      processes: how many play; None: one a core where that pays. The data is the same.
       quiet: no progress bar.
       report: receives the cost before the work starts.
 
     Raises:
-      UserError: `transitions` or `seed` is out of range, or the store cannot be written.
+      UserError: `transitions` or `seed` is out of range, a policy is missing or does not
+        fit, or the store cannot be written.
     """
     transitions = source.transitions if transitions is None else transitions
     if transitions < 1 or seed < 0:
@@ -63,140 +107,196 @@ def ensure(
             f"cannot collect {transitions} transitions with seed {seed}; expected at least one "
             "transition and a seed that is not negative"
         )
-    name = dataset_id(source, transitions, seed)
+    files = behaviour_files(source, behaviour_policy)
+    behaviour = [policies.read_policy(file) for file in files]
+    if transitions < len(behaviour):
+        raise UserError(f"{transitions} transitions cannot be shared by {len(behaviour)} policies")
+    name = dataset_id(source, transitions, seed, behaviour)
+    if store.is_local(name):
+        return name
+    job = _Job(
+        name=name,
+        source=source,
+        behaviour=behaviour,
+        plans=_plans(source, files, behaviour, transitions, seed),
+        folder=store.episodes_folder(name),
+        root=store.datasets_root(),
+        report=report,
+    )
 
     def write() -> None:
-        seconds = transitions / source.transitions_per_second
-        megabytes = transitions * _BYTES_PER_TRANSITION / 1e6
-        report(
-            f"collecting {transitions:,} transitions of {source.env.env_id} (seed {seed}): about "
-            f"{seconds:.0f} s on one core and {megabytes:.0f} MB in {root}"
-        )
         try:
-            _record(source, name, transitions, seed, quiet)
+            _write(job, processes, quiet)
         except OSError as error:
             reason = " ".join(str(error).split())
-            raise UserError(f"collecting {name} failed: {reason}; nothing was kept") from error
+            raise UserError(
+                f"collecting {name} failed: {reason}; what was played is kept in {job.folder}, "
+                "collect again to go on with it"
+            ) from error
 
-    root = store.datasets_root()
-    if not store.is_local(name):
+    try:
         store.make(name, write, report)
+    except KeyboardInterrupt:
+        report(f"what was played of {name} is kept; collect again to go on with it")
+        raise
+    shutil.rmtree(job.folder, ignore_errors=True)
     return name
 
 
-def _record(source: GeneratedSource, name: str, transitions: int, seed: int, quiet: bool) -> None:
-    """Plays all episodes and writes them as a Minari dataset into Minari's present store."""
-    import minari
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """A dataset to be collected: its name, what plays, and where the episodes go meanwhile."""
 
+    name: str
+    source: GeneratedSource
+    behaviour: Sequence[BehaviourPolicy]
+    plans: Sequence[Plan]
+    folder: pathlib.Path
+    root: pathlib.Path
+    report: Report
+
+    @property
+    def transitions(self) -> int:
+        return sum(plan.transitions for plan in self.plans)
+
+    @property
+    def seed(self) -> int:
+        return self.plans[0].seed
+
+
+def _plans(
+    source: GeneratedSource,
+    files: Sequence[pathlib.Path],
+    behaviour: Sequence[BehaviourPolicy],
+    transitions: int,
+    seed: int,
+) -> list[Plan]:
+    """Returns one plan a policy, with equal shares of the transitions."""
+    parts = max(len(files), 1)
+    shares = [transitions // parts + (part < transitions % parts) for part in range(parts)]
+    return [
+        Plan(
+            env=source.recording_env(),
+            behaviour=source.collector,
+            settings=source.settings,
+            policy=str(files[part]) if files else "",
+            policy_sha256=behaviour[part].sha256 if files else "",
+            seed=seed,
+            part=part,
+            transitions=share,
+            shard_episodes=SHARD_EPISODES[source.collector],
+        )
+        for part, share in enumerate(shares)
+    ]
+
+
+def _write(job: _Job, processes: int | None, quiet: bool) -> None:
+    """Plays all episodes and writes them as a Minari dataset into Minari's present store."""
     from dtql_jax.envs.make import make_base_env
 
-    env = make_base_env(source.env)
+    source, total = job.source, job.transitions
+    env, eval_env = make_base_env(source.recording_env()), make_base_env(source.env)
     try:
-        policy = _policy(source.collector, env)
-        episodes = []
-        with _progress(name, transitions, quiet) as advance:
-            for episode in play(env, policy, transitions, seed):
-                episodes.append(episode)
-                advance(len(episode.rewards))
+        for policy in job.behaviour or [None]:
+            # a policy that does not fit is refused before anything is said of costs
+            make_behaviour(source.collector, env, policy, source.settings)
+        ready = collection.prepare(job.folder, job.plans)
+        seconds = (total - ready) / source.transitions_per_second
+        if processes is None:
+            processes = collection.choose_processes(seconds)
+        job.report(_cost(job, ready, seconds, processes))
+        with _progress(total, ready, quiet) as advance:
+            collection.collect(job.folder, job.plans, processes, advance)
+        _create(job, env, eval_env)
     finally:
         env.close()
+        eval_env.close()
+
+
+def _cost(job: _Job, ready: int, seconds: float, processes: int) -> str:
+    """Returns the line that is said before the work starts."""
+    cores = max(processes, 1)
+    line = (
+        f"collecting {job.transitions:,} transitions of {job.source.env.env_id} (seed {job.seed}): "
+        f"about {_duration(seconds / cores)} on {'one core' if cores == 1 else f'{cores} cores'} "
+        f"and {job.transitions * job.source.bytes_per_transition / 1e6:.0f} MB in {job.root}"
+    )
+    return line + (f"; {ready:,} are there from before" if ready else "")
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+
+
+def _create(job: _Job, env: gymnasium.Env, eval_env: gymnasium.Env) -> None:
+    """Writes the episodes of a finished collection through Minari."""
+    import minari
+
+    buffers: list[EpisodeBuffer] = []
+    returns: dict[int, list[float]] = {plan.part: [] for plan in job.plans}
+    for plan, episode in collection.episodes(job.folder, job.plans):
+        returns[plan.part].append(float(episode.rewards.sum()))
+        buffers.append(_buffer(len(buffers), episode))
+    algorithm = DESCRIPTIONS[job.source.collector]
+    if job.behaviour:
+        names = ", ".join(f"{policy.name} (sha256 {policy.sha256})" for policy in job.behaviour)
+        algorithm += f": {names}"
     with warnings.catch_warnings():
         # asks for an e-mail address and a link, which a collection on this machine has not
         warnings.filterwarnings("ignore", message=".*is set to None.*")
         # Minari's DataCollector does the same step by step, three times slower
-        minari.create_dataset_from_buffers(
-            name,
-            episodes,
+        dataset = minari.create_dataset_from_buffers(
+            job.name,
+            buffers,
             env=env,
-            eval_env=env.spec,
-            algorithm_name=_ALGORITHMS[source.collector],
+            eval_env=eval_env.spec,
+            algorithm_name=algorithm,
             author="dtql-jax",
             description=(
-                f"{transitions} transitions of {source.env.env_id} collected by dtql-jax with "
-                f"seed {seed}: {_ALGORITHMS[source.collector]}. Not one of D4RL's datasets."
+                f"{job.transitions} transitions of {job.source.env.env_id} collected by dtql-jax "
+                f"with seed {job.seed}: {algorithm}. Not one of D4RL's datasets."
             ),
             requirements=[
                 f"{package}=={importlib.metadata.version(package)}"
                 for package in ("mujoco", "gymnasium", "gymnasium-robotics")
             ],
         )
+    accounts = [_account(plan, returns[plan.part]) for plan in job.plans]
+    dataset.storage.update_metadata({"dtql_jax": accounts})
 
 
-def play(
-    env: gymnasium.Env, policy: Policy, transitions: int, seed: int
-) -> Iterator[EpisodeBuffer]:
-    """Plays exactly `transitions` steps; the last episode is cut (truncated) there.
+def _account(plan: Plan, returns: Sequence[float]) -> dict[str, Any]:
+    """Returns what the metadata keep of one plan: what played, and the returns it had."""
+    return {
+        "policy": pathlib.Path(plan.policy).name,
+        "policy_sha256": plan.policy_sha256,
+        "behaviour": plan.behaviour,
+        "settings": plan.settings,
+        "seed": plan.seed,
+        "transitions": plan.transitions,
+        "episodes": len(returns),
+        "return_mean": float(np.mean(returns)),
+        "return_std": float(np.std(returns)),
+    }
 
-    Each episode draws from random numbers of its own, so episode k is the same whatever
-    was played before it.
 
-    Args:
-      env: an environment with dict observations.
-      policy: chooses the actions.
-      transitions: how many steps.
-      seed: not negative.
-
-    Yields:
-      Minari's buffer of one episode: T + 1 observations, T of everything else.
-    """
+def _buffer(number: int, episode: Episode) -> EpisodeBuffer:
     from minari.data_collector.episode_buffer import EpisodeBuffer
 
-    done = episode = 0
-    while done < transitions:
-        draws = np.random.default_rng([seed, episode])
-        env_seed = int(draws.integers(2**31))
-        observation, _ = env.reset(seed=env_seed)
-        observations, steps = [observation], []
-        while done < transitions:
-            action = policy(observation, draws)
-            observation, reward, terminated, truncated, _ = env.step(action)
-            done += 1
-            cut = done == transitions and not terminated
-            observations.append(observation)
-            steps.append((action, float(reward), bool(terminated), bool(truncated or cut)))
-            if terminated or truncated:
-                break
-        actions, rewards, terminations, truncations = zip(*steps, strict=True)
-        yield EpisodeBuffer(
-            id=episode,
-            seed=env_seed,
-            observations={
-                key: np.stack([given[key] for given in observations]) for key in observation
-            },
-            actions=np.stack(actions),
-            rewards=list(rewards),
-            terminations=list(terminations),
-            truncations=list(truncations),
-        )
-        episode += 1
-
-
-def _pointmaze_policy(env: gymnasium.Env) -> Policy:
-    from dtql_jax.datasets.pointmaze import Planner
-
-    planner = Planner(env.unwrapped.maze.maze_map)
-
-    def act(observation: Any, noise: np.random.Generator) -> np.ndarray:
-        return planner.action(observation["observation"], observation["desired_goal"], noise)
-
-    return act
-
-
-_POLICIES: dict[str, Callable[[gymnasium.Env], Policy]] = {"pointmaze": _pointmaze_policy}
-_ALGORITHMS = {"pointmaze": "breadth-first waypoints, PD controller, action noise 0.5"}
-
-
-def _policy(collector: str, env: gymnasium.Env) -> Policy:
-    if collector not in _POLICIES:
-        raise UserError(
-            f"unknown behaviour policy {collector!r}: {near_matches(collector, _POLICIES)}"
-        )
-    return _POLICIES[collector](env)
+    return EpisodeBuffer(
+        id=number,
+        seed=episode.seed,
+        observations=episode.observations,
+        actions=episode.actions,
+        rewards=list(episode.rewards),
+        terminations=list(episode.terminations),
+        truncations=list(episode.truncations),
+    )
 
 
 @contextlib.contextmanager
-def _progress(name: str, total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """Shows a progress bar on stderr; yields the function that moves it on."""
+def _progress(total: int, ready: int, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """Shows a progress bar on stderr; yields the function that moves it on by some steps."""
     import rich.console
     import rich.progress
 
@@ -208,6 +308,15 @@ def _progress(name: str, total: int, quiet: bool) -> Iterator[Callable[[int], No
         console=rich.console.Console(stderr=True),
         disable=quiet,
     )
+    done = ready
     with bar:
-        row = bar.add_task(name, total=total)
-        yield lambda steps: bar.advance(row, steps)
+        row = bar.add_task("transitions", total=total, completed=ready)
+
+        def advance(steps: int) -> None:
+            nonlocal done
+            done += steps
+            # whole shards are played, so the last ones go beyond the total
+            bar.update(row, completed=min(done, total))
+
+        yield advance
+        bar.update(row, completed=total)

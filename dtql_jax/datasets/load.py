@@ -5,18 +5,26 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from dtql_jax.datasets import store
 from dtql_jax.datasets.info import DatasetInfo
-from dtql_jax.datasets.registry import Task, get_task
+from dtql_jax.datasets.registry import get_task
+from dtql_jax.datasets.sources import GeneratedSource, Task
 from dtql_jax.envs.spec import EnvSpec
 from dtql_jax.errors import UserError, near_matches
-from dtql_jax.types import Transition
+
+if TYPE_CHECKING:
+    # the processes of a collection import this package, and do without jax
+    from dtql_jax.types import Transition
 
 SOURCES = ("minari", "d4rl", "generated")
 
 Report = Callable[[str], None]
+# (arrays, info, transitions of each episode)
+Loaded = tuple["Transition", DatasetInfo, np.ndarray]
 
 
 def load(
@@ -26,6 +34,7 @@ def load(
     d4rl_dir: str | None = None,
     transitions: int | None = None,
     seed: int = 0,
+    behaviour_policy: str | None = None,
     quiet: bool = False,
     report: Report | None = None,
 ) -> tuple[Transition, DatasetInfo]:
@@ -35,10 +44,13 @@ def load(
       task: name in the registry, for example "pointmaze-umaze" or "hopper-medium-v2".
       source: "minari" (local, else downloaded), "d4rl" (an HDF5 file), "generated"
         (collected here), or "auto": the first of them, in this order, that has it.
+        "generated:VARIANT" is another collection of the same task ("gymnasium-ant").
       d4rl_dir: a folder with D4RL's files, looked into first.
       transitions: how many to collect; None: the task's usual number. A number asks
         for "generated", also where the source is "auto".
       seed: of a collection; other sources have nothing to draw.
+      behaviour_policy: path of an .npz policy that plays in a collection (layout in
+        `datasets.policies`), or several separated by commas. It asks for "generated".
       quiet: no lines and no progress bars on stderr.
       report: receives each line instead of stderr.
 
@@ -49,26 +61,62 @@ def load(
       UserError: the task or source is unknown, nothing has the data (one line says what
         to do), or what was found is not valid.
     """
+    arrays, info, _ = load_episodes(
+        task,
+        source,
+        d4rl_dir=d4rl_dir,
+        transitions=transitions,
+        seed=seed,
+        behaviour_policy=behaviour_policy,
+        quiet=quiet,
+        report=report,
+    )
+    return arrays, info
+
+
+def load_episodes(
+    task: str,
+    source: str = "auto",
+    *,
+    d4rl_dir: str | None = None,
+    transitions: int | None = None,
+    seed: int = 0,
+    behaviour_policy: str | None = None,
+    quiet: bool = False,
+    report: Report | None = None,
+) -> Loaded:
+    """Loads the data of a task with the boundaries of its episodes.
+
+    Arguments and errors are those of `load`.
+
+    Returns:
+      (arrays, info, lengths [episodes] int): the first lengths[0] rows of the arrays are the
+      first episode, and so on. D4RL's files have stretches between ends in place of episodes.
+    """
     if quiet:
         report = _nowhere
     elif report is None:
         report = _to_stderr
     entry = get_task(task)
-    loaders = {
-        "minari": lambda: _load_minari(entry, report),
-        "d4rl": lambda: _load_d4rl(entry, d4rl_dir, report),
-        "generated": lambda: _load_generated(entry, transitions, seed, quiet, report),
-    }
-    if source not in ("auto", *loaders):
-        known = ("auto", *SOURCES)
-        raise UserError(f"unknown source {source!r}: {near_matches(source, known)}")
-    if transitions is not None and source not in ("auto", "generated"):
-        raise UserError(
-            f"transitions ({transitions}) is for source 'generated'; {source!r} has all there are"
-        )
+    source, _, variant = source.partition(":")
+    if source not in ("auto", *SOURCES) or (variant and source != "generated"):
+        wrong = f"{source}:{variant}" if variant else source
+        raise UserError(f"unknown source {wrong!r}: {near_matches(wrong, ('auto', *SOURCES))}")
+    for name, value in (("transitions", transitions), ("behaviour_policy", behaviour_policy)):
+        if value is not None and source not in ("auto", "generated"):
+            raise UserError(
+                f"{name} ({value}) is for source 'generated'; {source!r} has all there are"
+            )
     if source == "auto":
-        source = "generated" if transitions is not None else _first_source(entry, d4rl_dir, report)
-    arrays, info = loaders[source]()
+        asked = transitions is not None or behaviour_policy is not None
+        source = "generated" if asked else _first_source(entry, d4rl_dir, report)
+    if source == "minari":
+        arrays, info, lengths = _load_minari(entry, report)
+    elif source == "d4rl":
+        arrays, info, lengths = _load_d4rl(entry, d4rl_dir, report)
+    else:
+        options = {"transitions": transitions, "seed": seed, "behaviour_policy": behaviour_policy}
+        arrays, info, lengths = _load_generated(entry, variant, options, quiet, report)
     report(
         f"{entry.name}: {info.transitions:,} transitions, {info.episodes:,} episodes from source "
         f"{info.source!r}, dataset {info.dataset_id} ({info.fingerprint[:19]})"
@@ -78,7 +126,7 @@ def load(
             f"warning: {info.clipped_actions:,} of {arrays.actions.size:,} action entries of "
             f"{info.dataset_id} lay beyond the action space and were clipped to it"
         )
-    return arrays, info
+    return arrays, info, lengths
 
 
 def _first_source(task: Task, d4rl_dir: str | None, report: Report) -> str:
@@ -103,13 +151,20 @@ def _first_source(task: Task, d4rl_dir: str | None, report: Report) -> str:
             return "d4rl"
         except UserError as error:
             absent.append(f"d4rl: {error}")
-    if task.generated is not None:
-        return "generated"
-    absent.append(f"generated: {task.not_generated}")
+    if task.generated is None:
+        absent.append(f"generated: {task.not_generated}")
+    else:
+        from dtql_jax.datasets import generated
+
+        try:
+            generated.behaviour_files(task.generated, None)
+            return "generated"
+        except UserError as error:
+            absent.append(f"generated: {error}")
     raise UserError(f"no data for {task.name!r}; {'; '.join(absent)}")
 
 
-def _load_minari(task: Task, report: Report) -> tuple[Transition, DatasetInfo]:
+def _load_minari(task: Task, report: Report) -> Loaded:
     from dtql_jax.datasets import minari
 
     if task.minari is None:
@@ -117,24 +172,35 @@ def _load_minari(task: Task, report: Report) -> tuple[Transition, DatasetInfo]:
     minari.fetch(task.minari.dataset_ids, report)
     names = task.minari.dataset_ids
     arrays, facts = minari.load(names, task.minari, report)
-    return arrays, _minari_info(task, "minari", names, task.minari.env, arrays, facts)
+    info = _minari_info(task, "minari", names, task.minari.env, arrays, facts)
+    return arrays, info, facts["episode_lengths"]
 
 
 def _load_generated(
-    task: Task, transitions: int | None, seed: int, quiet: bool, report: Report
-) -> tuple[Transition, DatasetInfo]:
+    task: Task, variant: str, options: dict[str, Any], quiet: bool, report: Report
+) -> Loaded:
     from dtql_jax.datasets import generated, minari
 
+    source = _generated_source(task, variant)
+    name = generated.ensure(source, quiet=quiet, report=report, **options)
+    arrays, facts = minari.load([name], source, report)
+    info = _minari_info(task, "generated", [name], source.env, arrays, facts)
+    return arrays, info, facts["episode_lengths"]
+
+
+def _generated_source(task: Task, variant: str) -> GeneratedSource:
+    """Returns a task's collection; "" is the usual one."""
     if task.generated is None:
         raise UserError(
             f"data for {task.name!r} cannot be generated: {task.not_generated}; its sources: "
             f"{_sources_of(task)}"
         )
-    name = generated.ensure(
-        task.generated, transitions=transitions, seed=seed, quiet=quiet, report=report
-    )
-    arrays, facts = minari.load([name], task.generated, report)
-    return arrays, _minari_info(task, "generated", [name], task.generated.env, arrays, facts)
+    known = {source.variant: source for source in (task.generated, *task.generated_variants)}
+    if variant and variant not in known:
+        names = [name for name in known if name]
+        near = near_matches(variant, names) if names else "it has one collection only"
+        raise UserError(f"{task.name!r} has no generated data {variant!r}: {near}")
+    return known[variant] if variant else task.generated
 
 
 def _minari_info(
@@ -164,7 +230,7 @@ def _minari_info(
     )
 
 
-def _load_d4rl(task: Task, d4rl_dir: str | None, report: Report) -> tuple[Transition, DatasetInfo]:
+def _load_d4rl(task: Task, d4rl_dir: str | None, report: Report) -> Loaded:
     from dtql_jax.datasets import d4rl
 
     if not task.d4rl:
@@ -188,7 +254,7 @@ def _load_d4rl(task: Task, d4rl_dir: str | None, report: Report) -> tuple[Transi
         reference_scores=file.reference_scores,
         clipped_actions=facts["clipped_actions"],
     )
-    return arrays, info
+    return arrays, info, facts["episode_lengths"]
 
 
 def _sources_of(task: Task) -> str:

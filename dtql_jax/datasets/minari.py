@@ -37,7 +37,8 @@ import numpy as np
 
 from dtql_jax.datasets import store
 from dtql_jax.datasets.cache import cached
-from dtql_jax.datasets.registry import ACTION_HIGH, ACTION_LOW, GeneratedSource, MinariSource
+from dtql_jax.datasets.registry import ACTION_HIGH, ACTION_LOW
+from dtql_jax.datasets.sources import GeneratedSource, MinariSource
 from dtql_jax.datasets.transitions import clip_actions, concatenate, from_episode, validate
 from dtql_jax.envs.make import join_observation, register
 from dtql_jax.envs.spec import EnvSpec
@@ -64,7 +65,8 @@ def load(
       report: receives lines on long readings and on what is wrong with the cache.
 
     Returns:
-      (float32 arrays, facts): "episodes", "clipped_actions" and "fingerprint".
+      (float32 arrays, facts): "episodes", "episode_lengths" [episodes] (transitions of
+      each), "clipped_actions" and "fingerprint".
 
     Raises:
       UserError: a dataset cannot be read, does not belong to the environment, or holds
@@ -209,7 +211,11 @@ def _read_all(
         action_dim=source.action_dim,
     )
     actions, clipped = clip_actions(transitions.actions, ACTION_LOW, ACTION_HIGH)
-    facts = {"episodes": len(parts), "clipped_actions": clipped}
+    facts = {
+        "episodes": len(parts),
+        "episode_lengths": np.array([len(part.rewards) for part in parts]),
+        "clipped_actions": clipped,
+    }
     return transitions._replace(actions=actions), facts
 
 
@@ -311,7 +317,7 @@ def check_environment(dataset_id: str, recorded: Any, env: EnvSpec) -> None:
     register(env.env_id)
     arguments = dict(gymnasium.spec(env.env_id).kwargs) | env.kwargs
     recorded_arguments = dict(gymnasium.spec(env.env_id).kwargs) | dict(recorded.kwargs)
-    for key, view in (("maze_map", _walls), ("tasks_to_complete", sorted)):
+    for key, view in (("maze_map", _walls), ("maze", str), ("tasks_to_complete", sorted)):
         ours, theirs = arguments.get(key), recorded_arguments.get(key)
         if ours is not None and theirs is not None and view(ours) != view(theirs):
             raise UserError(

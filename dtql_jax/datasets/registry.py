@@ -1,8 +1,7 @@
 """All tasks: where their data comes from and where policies trained on it are evaluated.
 
-A task has up to three sources, and each source its own evaluation environment: D4RL's
-ant is not Gymnasium-Robotics' ant, and a dataset is evaluated only in the environment
-that it was recorded in.
+Generated data of D4RL's tasks is recorded in the environment of D4RL's files, as near as
+today's MuJoCo has it, and bears names of its own.
 """
 
 from __future__ import annotations
@@ -10,94 +9,12 @@ from __future__ import annotations
 import dataclasses
 import re
 
+from dtql_jax.datasets.sources import D4rlSource, GeneratedSource, MinariSource, Task
 from dtql_jax.envs.spec import EnvSpec
 from dtql_jax.errors import UserError, near_matches
 
 # every action space of these tasks is [-1, 1] in each entry
 ACTION_LOW, ACTION_HIGH = -1.0, 1.0
-
-
-@dataclasses.dataclass(frozen=True)
-class MinariSource:
-    """Datasets in Minari's store, published or collected elsewhere.
-
-    Attributes:
-      dataset_ids: Minari ids; several are put together in this order.
-      env: the environment that they were recorded in.
-      observation_dim: O of the flat observation (`env.observation_keys` put together).
-      action_dim: A.
-    """
-
-    dataset_ids: tuple[str, ...]
-    env: EnvSpec
-    observation_dim: int
-    action_dim: int
-
-
-@dataclasses.dataclass(frozen=True)
-class D4rlSource:
-    """One of D4RL's HDF5 files.
-
-    Attributes:
-      file_name: its original name.
-      version: "v0", "v1" or "v2".
-      env: its environment, as near as today's MuJoCo has it.
-      observation_dim: O.
-      action_dim: A.
-      reference_scores: returns of a random policy and of the expert; D4RL's score is
-        100 * (return - random) / (expert - random).
-    """
-
-    file_name: str
-    version: str
-    env: EnvSpec
-    observation_dim: int
-    action_dim: int
-    reference_scores: tuple[float, float]
-
-
-@dataclasses.dataclass(frozen=True)
-class GeneratedSource:
-    """Data collected on this machine by a shipped behaviour policy.
-
-    Attributes:
-      dataset_name: Minari id without version; never one of D4RL's names.
-      collector: name of the behaviour policy in `datasets.generated`.
-      env: the environment that it is recorded and evaluated in.
-      observation_dim: O of the flat observation.
-      action_dim: A.
-      transitions: how many are collected unless told otherwise.
-      transitions_per_second: measured on one core; the cost is printed from it.
-    """
-
-    dataset_name: str
-    collector: str
-    env: EnvSpec
-    observation_dim: int
-    action_dim: int
-    transitions: int
-    transitions_per_second: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """A task of offline reinforcement learning.
-
-    Attributes:
-      name: for example "antmaze-umaze"; no version, versions belong to datasets.
-      domain: "gym", "antmaze", "adroit", "kitchen" or "pointmaze".
-      minari: Minari's data, or None.
-      d4rl: D4RL's files, the default version first; () where there is none.
-      generated: data collected here, or None.
-      not_generated: why `generated` is None.
-    """
-
-    name: str
-    domain: str
-    minari: MinariSource | None = None
-    d4rl: tuple[D4rlSource, ...] = ()
-    generated: GeneratedSource | None = None
-    not_generated: str = "no behaviour policy for it is part of this version"
 
 
 def get_task(name: str) -> Task:
@@ -127,11 +44,13 @@ def _gym_tasks() -> list[Task]:
 
     Minari's sets were recorded in the -v5 environments. D4RL's come from -v2, whose
     models and rewards the -v4 environments kept and -v5 changed (hopper, walker2d).
+    What is generated is as good as the policies that play, so its name has no level.
     """
+    # environment, sizes, D4RL's scores, rows of D4RL's medium-replay, generated a second
     bodies = {
-        "halfcheetah": ("HalfCheetah", 17, 6, (-280.178953, 12135.0)),
-        "hopper": ("Hopper", 11, 3, (-20.272305, 3234.3)),
-        "walker2d": ("Walker2d", 17, 6, (1.629008, 4592.3)),
+        "halfcheetah": ("HalfCheetah", 17, 6, (-280.178953, 12135.0), 202_000, 6_700),
+        "hopper": ("Hopper", 11, 3, (-20.272305, 3234.3), 402_000, 3_200),
+        "walker2d": ("Walker2d", 17, 6, (1.629008, 4592.3), 302_000, 3_300),
     }
     parts = {
         "medium": ("medium",),
@@ -141,8 +60,20 @@ def _gym_tasks() -> list[Task]:
         "expert": ("expert",),
     }
     tasks = []
-    for body, (env, observation_dim, action_dim, scores) in bodies.items():
+    for body, (env, observation_dim, action_dim, scores, replay, speed) in bodies.items():
         for kind, levels in parts.items():
+            rows = {"medium-replay": replay, "medium-expert": 2_000_000}.get(kind, 1_000_000)
+            generated = GeneratedSource(
+                f"dtql_jax/{body}",
+                "policy",
+                EnvSpec(f"{env}-v4", 1000),
+                observation_dim,
+                action_dim,
+                rows,
+                speed,
+                bytes_per_transition=8 * observation_dim + 4 * action_dim + 50,
+                policy=f"{body}-{kind}",
+            )
             ids = tuple(f"mujoco/{body}/{level}-v0" for level in levels)
             minari = MinariSource(ids, EnvSpec(f"{env}-v5", 1000), observation_dim, action_dim)
             d4rl = D4rlSource(
@@ -160,6 +91,7 @@ def _gym_tasks() -> list[Task]:
                     "gym",
                     minari if ids else None,
                     (d4rl,) if published else (),
+                    generated,
                 )
             )
     return tasks
@@ -205,11 +137,19 @@ _LARGE = [
 ]
 
 
+# where D4RL's "play" data goes, (row, column) of its maps; "diverse" data goes anywhere
+_PLAY_GOALS = {
+    "umaze": "evaluation",
+    "medium": [[2, 6], [5, 1], [6, 5]],
+    "large": [[1, 6], [3, 5], [3, 10], [5, 2], [7, 4], [7, 6], [7, 9]],
+}
+
+
 def _antmaze_tasks() -> list[Task]:
     """The six AntMazes; an episode of evaluation ends at the goal or after its time.
 
     Minari (AntMaze_*-v4): 31 entries, position, the ant's 27 numbers, goal. D4RL: 29
-    entries, the goal not among them; its environment is not part of this version.
+    entries, the goal not among them. Both ants' data can be generated.
     """
     start = "Ant_maze"
     tasks = {
@@ -247,15 +187,47 @@ def _antmaze_tasks() -> list[Task]:
             for version, suffix in (("v2", "_fixed"), ("v0", ""))
         ]
         minari = MinariSource((f"D4RL/antmaze/{kind}-v1",), env, 31, 8)
-        result.append(Task(f"antmaze-{kind}", "antmaze", minari, tuple(files)))
+        settings = {
+            "random_start": starts,
+            "goal_cells": "any" if goals else _PLAY_GOALS[size.lower()],
+        }
+        d4rl_ant, gymnasium_ant = (
+            GeneratedSource(
+                f"dtql_jax/antmaze-{variant}/{kind}",
+                "antmaze",
+                source.env,
+                source.observation_dim,
+                8,
+                1_000_000,
+                speed,
+                bytes_per_transition=8 * source.observation_dim + 100,
+                policy=f"antmaze-{variant}",
+                settings=settings,
+                episode_steps=1000,
+                variant=variant,
+            )
+            for variant, source, speed in (
+                ("d4rl-ant", files[0], 1_400),
+                ("gymnasium-ant", minari, 1_000),
+            )
+        )
+        result.append(
+            Task(
+                f"antmaze-{kind}",
+                "antmaze",
+                minari,
+                tuple(files),
+                d4rl_ant,
+                (gymnasium_ant,),
+            )
+        )
     return result
 
 
 def _adroit_tasks() -> list[Task]:
     """pen, door, hammer, relocate: human, cloned and expert data.
 
-    D4RL's pen has 100 steps and ends when the pen drops; Gymnasium-Robotics' does not
-    end there, which stays a difference of the D4RL source.
+    D4RL's pen has 100 steps and ends when the pen drops, Gymnasium-Robotics' 200 and no end.
     """
     hands = {"pen": (45, 24), "door": (39, 28), "hammer": (46, 26), "relocate": (39, 30)}
     files = {
@@ -263,6 +235,7 @@ def _adroit_tasks() -> list[Task]:
         "pen-cloned": (96.262799, 3076.833102),
         "door-human": (-56.512833, 2880.569309),
     }
+    pen = EnvSpec("dtql_jax/AdroitPenD4RL-v0", 100)
     tasks = []
     for hand, (observation_dim, action_dim) in hands.items():
         for kind in ("human", "cloned", "expert"):
@@ -270,7 +243,7 @@ def _adroit_tasks() -> list[Task]:
             env_id = f"AdroitHand{hand.capitalize()}-v1"
             d4rl = ()
             if name in files:
-                env = EnvSpec(env_id, 100 if hand == "pen" else 200)
+                env = pen if hand == "pen" else EnvSpec(env_id, 200)
                 file = f"{name}-v1.hdf5"
                 d4rl = (D4rlSource(file, "v1", env, observation_dim, action_dim, files[name]),)
             minari = MinariSource(
@@ -279,7 +252,20 @@ def _adroit_tasks() -> list[Task]:
                 observation_dim,
                 action_dim,
             )
-            tasks.append(Task(name, "adroit", minari, d4rl))
+            generated = None
+            if hand == "pen":
+                generated = GeneratedSource(
+                    "dtql_jax/pen",
+                    "policy",
+                    pen,
+                    observation_dim,
+                    action_dim,
+                    5_000 if kind == "human" else 500_000,
+                    1_500,
+                    bytes_per_transition=8 * observation_dim + 4 * action_dim + 170,
+                    policy=name,
+                )
+            tasks.append(Task(name, "adroit", minari, d4rl, generated))
     return tasks
 
 
@@ -288,8 +274,8 @@ def _kitchen_tasks() -> list[Task]:
 
     Minari's data was recorded without an end and with the number of subtasks done so
     far as each step's reward; evaluation counts each subtask once and ends with the
-    fourth, as D4RL does. D4RL's observations have 60 entries (the goal among them) where
-    Gymnasium-Robotics' have 59; its environment is not part of this version.
+    fourth, as D4RL does. D4RL's observations have 60 entries (the goal among them and no
+    velocities) where Gymnasium-Robotics' have 59.
     """
     slider = ["microwave", "kettle", "light switch", "slide cabinet"]
     burner = ["microwave", "kettle", "bottom burner", "light switch"]
@@ -336,7 +322,7 @@ def _pointmaze_tasks() -> list[Task]:
             success="reward",
         )
         generated = GeneratedSource(
-            f"dtql_jax/pointmaze/{size}", "pointmaze", env, 6, 2, 100_000, 4_000
+            f"dtql_jax/pointmaze/{size}", "pointmaze", env, 6, 2, 100_000, 7_000, 450
         )
         minari = MinariSource((f"D4RL/pointmaze/{size}-v2",), env, 6, 2)
         tasks.append(Task(f"pointmaze-{size}", "pointmaze", minari, (), generated))

@@ -2,6 +2,8 @@
 
 A dataset is made (collected or downloaded) in a hidden staging folder beside the others
 and then renamed. A lock file lets two processes that want the same one make it once.
+Episodes of a collection that is not finished have a folder of their own there, which
+outlives the process that collects.
 """
 
 from __future__ import annotations
@@ -18,6 +20,9 @@ from dtql_jax.errors import UserError
 
 METADATA_FILE = "metadata.json"
 
+# Minari does not look into hidden folders
+_WORK = ".dtql_jax"
+
 
 def datasets_root() -> pathlib.Path:
     """Returns $MINARI_DATASETS_PATH, or ~/.minari/datasets: Minari's own rule."""
@@ -33,6 +38,11 @@ def data_folder(dataset_id: str) -> pathlib.Path:
 def is_local(dataset_id: str) -> bool:
     """Returns whether a dataset lies in the store; Minari itself is not asked, nor imported."""
     return (data_folder(dataset_id) / METADATA_FILE).is_file()
+
+
+def episodes_folder(dataset_id: str) -> pathlib.Path:
+    """Returns the folder for the episodes of a collection that is not finished; not made here."""
+    return datasets_root() / _WORK / "episodes" / _slug(dataset_id)
 
 
 def make(dataset_id: str, write: Callable[[], None], report: Callable[[str], None]) -> None:
@@ -81,8 +91,8 @@ def _move_datasets(staging: pathlib.Path) -> None:
 
 
 def _work_folder() -> pathlib.Path:
-    """Returns the folder of locks and staging; Minari does not look into hidden folders."""
-    folder = datasets_root() / ".dtql_jax"
+    """Returns the folder of locks and staging, made if need be."""
+    folder = datasets_root() / _WORK
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

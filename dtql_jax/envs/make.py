@@ -22,6 +22,14 @@ from dtql_jax.errors import UserError, near_matches
 if TYPE_CHECKING:
     import gymnasium
 
+# this project's own environments: (entry point, whether it builds on Gymnasium-Robotics); the
+# time limit is that of the spec
+OWN = {
+    "dtql_jax/AntMazeD4RL-v0": ("dtql_jax.envs.antmaze_d4rl:AntMazeD4RL", False),
+    "dtql_jax/AdroitPenD4RL-v0": ("dtql_jax.envs.adroit_pen_d4rl:AdroitPenD4RL", True),
+    "dtql_jax/KitchenD4RL-v0": ("dtql_jax.envs.kitchen_d4rl:KitchenD4RL", True),
+}
+
 
 def make_env(spec: EnvSpec, render_mode: str | None = None) -> gymnasium.Env:
     """Makes the environment that a spec describes, with flat observations.
@@ -86,12 +94,16 @@ def register(env_id: str) -> None:
 
     if env_id in gymnasium.registry:
         return
-    # the notice on rewards of some Adroit ids that Gymnasium-Robotics prints at each import
-    # would otherwise stand in the output of every worker
-    with contextlib.redirect_stderr(io.StringIO()):
-        import gymnasium_robotics
+    entry_point, robotics = OWN.get(env_id, (None, True))
+    if robotics:
+        # the notice on rewards of some Adroit ids that Gymnasium-Robotics prints at each import
+        # would otherwise stand in the output of every worker
+        with contextlib.redirect_stderr(io.StringIO()):
+            import gymnasium_robotics
 
-        gymnasium.register_envs(gymnasium_robotics)
+            gymnasium.register_envs(gymnasium_robotics)
+    if entry_point is not None:
+        gymnasium.register(env_id, entry_point)
     if env_id in gymnasium.registry:
         return
     if env_id.startswith("dtql_jax/"):

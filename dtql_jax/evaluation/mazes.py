@@ -10,23 +10,26 @@ from dtql_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Maze:
-    """A maze of Gymnasium-Robotics.
+    """A maze of Gymnasium-Robotics, or D4RL's as rebuilt in `envs.antmaze_d4rl`.
 
     Attributes:
       cells: rows from top to bottom, each from left to right: 1 a wall, 0 free, "g" a goal's
         cell, "r" a start's, "c" either.
       cell_size: edge of a cell, in the simulator's unit of length.
+      middle: position (x, y) of the map's middle.
     """
 
     cells: tuple[tuple[int | str, ...], ...]
     cell_size: float
+    middle: tuple[float, float] = (0.0, 0.0)
 
     @property
     def extent(self) -> tuple[float, float, float, float]:
-        """(left, right, bottom, top) of the whole map; (0, 0) is its middle."""
+        """(left, right, bottom, top) of the whole map."""
+        x, y = self.middle
         half_width = len(self.cells[0]) * self.cell_size / 2
         half_height = len(self.cells) * self.cell_size / 2
-        return -half_width, half_width, -half_height, half_height
+        return x - half_width, x + half_width, y - half_height, y + half_height
 
     def corner(self, row: int, column: int) -> tuple[float, float]:
         """Returns (x, y) of the lower left corner of a cell."""
@@ -59,7 +62,8 @@ def read_maze(spec: EnvSpec) -> Maze:
         if maze is None:
             raise UserError(f"{spec.env_id} is no maze: it has no attribute 'maze'")
         cells = tuple(tuple(row) for row in maze.maze_map)
-        return Maze(cells, float(maze.maze_size_scaling))
+        # Gymnasium-Robotics' mazes have their middle at (0, 0), D4RL's their start
+        return Maze(cells, float(maze.maze_size_scaling), getattr(maze, "middle", (0.0, 0.0)))
     finally:
         env.close()
 
@@ -72,7 +76,8 @@ def positions_and_goals(
     Args:
       spec: its `observation_keys` tell what the flat vector is made of. The position is
         "achieved_goal"; in a PointMaze also the first two entries of "observation" (an ant's
-        "observation" begins with its height instead).
+        "observation" begins with its height instead). D4RL's ant has no keys: its
+        observation begins with the position and does not hold the goal.
       observations: [..., O].
 
     Returns:
@@ -84,6 +89,8 @@ def positions_and_goals(
     keys = spec.observation_keys
     observations = np.asarray(observations)
     size = observations.shape[-1]
+    if spec.env_id == "dtql_jax/AntMazeD4RL-v0" and size >= 2:
+        return observations[..., :2], None
     lengths = {"achieved_goal": 2, "desired_goal": 2}
     lengths["observation"] = size - sum(lengths.get(key, 0) for key in keys)
     unknown = [key for key in keys if key not in lengths]

@@ -75,3 +75,24 @@ def write_d4rl(path, columns):
         for key, column in columns.items():
             file[key] = column
     return path
+
+
+def policy_arrays(rng, inputs, actions, hidden=8, squash="tanh", activation="relu"):
+    """Arrays of a random behaviour policy, in the layout of `datasets.policies`."""
+    sizes = {
+        "dense_0": (inputs, hidden),
+        "dense_1": (hidden, hidden),
+        "mean": (hidden, actions),
+        "log_std": (hidden, actions),
+    }
+    arrays = {"meta/activation": np.array(activation), "meta/squash": np.array(squash)}
+    for name, shape in sizes.items():
+        arrays[f"{name}/kernel"] = rng.normal(size=shape).astype(np.float32) / np.sqrt(shape[0])
+        arrays[f"{name}/bias"] = rng.normal(size=shape[1]).astype(np.float32)
+    return arrays
+
+
+def write_policy(path, arrays):
+    """Writes a policy file; returns its path as text, as it stands on a command line."""
+    np.savez(path, **arrays)
+    return str(path)

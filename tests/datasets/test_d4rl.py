@@ -224,7 +224,7 @@ def test_the_second_load_comes_from_the_cache(tmp_path, lines, monkeypatch):
     monkeypatch.setattr(d4rl, "_read_file", None)
     second, facts_again = d4rl.load(tmp_path / "files" / HOPPER.file_name, HOPPER, lines)
     np.testing.assert_array_equal(first.observations, second.observations)
-    assert facts == facts_again
+    np.testing.assert_equal(facts, facts_again)
 
 
 def test_folders_are_looked_into_in_order(tmp_path, monkeypatch):

@@ -107,21 +107,29 @@ def test_a_store_that_cannot_be_written_is_one_line(lines, tmp_path, monkeypatch
         collect(10, lines)
 
 
-def test_a_collection_that_fails_leaves_nothing_and_frees_the_lock(lines, monkeypatch):
+def test_a_collection_that_fails_keeps_its_episodes_and_frees_the_lock(lines, monkeypatch):
     def fail(*args, **kwargs):
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
         patch.setattr(minari_library, "create_dataset_from_buffers", fail)
-        with pytest.raises(UserError, match="disk full; nothing was kept"):
+        with pytest.raises(UserError, match="disk full; what was played is kept in"):
             collect(50, lines)
-    assert left_files() == ["dtql_jax__pointmaze__umaze-n50-seed0-v0.lock"]
+    assert left_files() == [
+        "collection.json",
+        "dtql_jax__pointmaze__umaze-n50-seed0-v0.lock",
+        "part0-000000.npz",
+    ]
     assert "MINARI_DATASETS_PATH" in os.environ
-    collect(50, lines)
+    _, transitions, _ = collect(50, lines)
+    assert "50 are there from before" in lines[-1]
+    assert len(transitions.rewards) == 50
+    # nothing but the dataset is left
+    assert not any("episodes" in path.parts for path in store.datasets_root().rglob("*.npz"))
 
 
 def left_files():
-    return [path.name for path in store.datasets_root().rglob("*") if path.is_file()]
+    return sorted(path.name for path in store.datasets_root().rglob("*") if path.is_file())
 
 
 def start(transitions):
@@ -151,9 +159,9 @@ def test_a_killed_collection_leaves_nothing_that_looks_whole(lines):
     assert not store.is_local(name)
     assert minari_library.list_local_datasets() == {}
 
-    # the next process at it clears away what the killed one had begun
+    # the next process at it clears away the dataset that the killed one had begun
     work = store.datasets_root() / ".dtql_jax"
-    assert [path for path in work.iterdir() if path.is_dir()] != []
+    assert list(work.glob("dtql_jax__*.*/")) != []
     store.make(name, lambda: None, lines)
-    assert [path for path in work.iterdir() if path.is_dir()] == []
+    assert [path.name for path in work.iterdir() if path.is_dir()] == ["episodes"]
     assert lines == []

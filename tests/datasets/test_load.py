@@ -32,10 +32,8 @@ def put_minari():
 
 
 def test_importing_the_package_imports_nothing_heavy():
-    code = (
-        "import sys, dtql_jax.datasets; "
-        "print([name for name in ('minari', 'gymnasium', 'h5py', 'mujoco') if name in sys.modules])"
-    )
+    heavy = "{'jax', 'minari', 'gymnasium', 'h5py', 'mujoco', 'matplotlib'}"
+    code = f"import sys, dtql_jax.datasets; print(sorted({heavy} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.strip() == "[]"
 
@@ -148,7 +146,27 @@ def test_one_line_says_what_to_do_where_nothing_has_the_data(lines):
             r"transitions \(5\) is for source 'generated'",
         ),
         ("pointmaze-umaze", {"transitions": 0}, "cannot collect 0 transitions"),
-        ("hopper-medium", {"transitions": 5}, "cannot be generated"),
+        ("kitchen-mixed", {"transitions": 5}, "cannot be generated"),
+        ("hopper-medium", {"transitions": 5}, "needs --behaviour_policy=FILE"),
+        ("antmaze-umaze", {"source": "generated"}, "needs --behaviour_policy=FILE"),
+        ("hopper-medium", {"behaviour_policy": "no.npz"}, r"policy .*no\.npz cannot be read"),
+        (
+            "pointmaze-umaze",
+            {"behaviour_policy": "a.npz"},
+            r"a\.npz has no use there",
+        ),
+        (
+            "hopper-medium",
+            {"source": "d4rl", "behaviour_policy": "a.npz"},
+            r"behaviour_policy \(a\.npz\) is for source 'generated'",
+        ),
+        (
+            "antmaze-umaze",
+            {"source": "generated:gymnasium"},
+            "no generated data 'gymnasium': did you mean gymnasium-ant",
+        ),
+        ("pointmaze-umaze", {"source": "generated:large"}, "it has one collection only"),
+        ("hopper-medium", {"source": "d4rl:v2"}, "unknown source 'd4rl:v2'"),
     ],
 )
 def test_wrong_requests_are_one_line(lines, task, options, message):

@@ -319,7 +319,7 @@ def test_the_second_load_comes_from_the_cache(lines, monkeypatch):
     monkeypatch.setattr(minari, "_read_all", None)
     second, facts_again = minari.load(HOPPER.dataset_ids, HOPPER, lines)
     assert_equal(second, first)
-    assert facts == facts_again
+    np.testing.assert_equal(facts, facts_again)
 
 
 def test_without_a_network_one_line_says_what_to_do(lines):

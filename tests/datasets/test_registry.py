@@ -94,11 +94,11 @@ def test_combined_and_absent_minari_sets():
 
 
 def sources():
-    """One source for each environment; those that are not part of this version left out."""
+    """One source for each environment."""
     found = {}
     for task in TASKS.values():
-        for source in (task.minari, *task.d4rl, task.generated):
-            if source is not None and not source.env.env_id.startswith("dtql_jax/"):
+        for source in (task.minari, *task.d4rl, task.generated, *task.generated_variants):
+            if source is not None:
                 found.setdefault(json.dumps(source.env.to_dict()), source)
     return list(found.values())
 

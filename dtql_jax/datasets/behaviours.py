@@ -1,0 +1,88 @@
+"""The behaviours that collections are played by, by the names that the registry has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dtql_jax.datasets.antmaze import AntMazeBehaviour
+from dtql_jax.datasets.pointmaze import ACTION_NOISE, Planner
+from dtql_jax.datasets.policies import BehaviourPolicy
+from dtql_jax.datasets.recording import Behaviour
+from dtql_jax.errors import UserError, near_matches
+
+if TYPE_CHECKING:
+    import gymnasium
+
+
+class PointMazeBehaviour(Behaviour):
+    """The planner of `datasets.pointmaze`."""
+
+    def __init__(self, env: gymnasium.Env):
+        self._planner = Planner(env.unwrapped.maze.maze_map)
+
+    def action(self, observation: dict[str, np.ndarray], draws: np.random.Generator) -> np.ndarray:
+        """Returns a force with noise: float32 [2]."""
+        return self._planner.action(observation["observation"], observation["desired_goal"], draws)
+
+
+class PolicyBehaviour(Behaviour):
+    """A policy's own draws, with nothing added."""
+
+    def __init__(self, env: gymnasium.Env, policy: BehaviourPolicy):
+        """Takes a policy for an environment with flat observations.
+
+        Raises:
+          UserError: the policy has other sizes than the environment.
+        """
+        expected = env.observation_space.shape[0], env.action_space.shape[0]
+        if (policy.observation_dim, policy.action_dim) != expected:
+            raise UserError(
+                f"behaviour policy {policy.name} has {policy.observation_dim} inputs and "
+                f"{policy.action_dim} actions; environment {env.spec.id} has {expected[0]} and "
+                f"{expected[1]}"
+            )
+        self._policy = policy
+
+    def action(self, observation: np.ndarray, draws: np.random.Generator) -> np.ndarray:
+        """Returns a draw of the policy: float32 [A]."""
+        return self._policy.action(observation, draws)
+
+
+_BEHAVIOURS = {
+    "pointmaze": PointMazeBehaviour,
+    "antmaze": AntMazeBehaviour,
+    "policy": PolicyBehaviour,
+}
+
+# what a dataset says about who recorded it
+DESCRIPTIONS = {
+    "pointmaze": f"breadth-first waypoints, PD controller, action noise {ACTION_NOISE}",
+    "antmaze": "breadth-first waypoints, goal-reaching policy, action noise 0.2",
+    "policy": "stochastic policy",
+}
+
+# Episodes in one file of a collection, the unit in which processes work and which a killed
+# one loses: a few seconds.
+SHARD_EPISODES = {"pointmaze": 200, "antmaze": 32, "policy": 20}
+
+
+def make_behaviour(
+    name: str, env: gymnasium.Env, policy: BehaviourPolicy | None, settings: dict[str, Any]
+) -> Behaviour:
+    """Returns a behaviour for an environment.
+
+    Args:
+      name: "pointmaze", "antmaze" or "policy".
+      env: as it comes, without its observations flattened.
+      policy: None for a behaviour that has no need of one.
+      settings: keyword arguments of the behaviour's class.
+
+    Raises:
+      UserError: there is no such behaviour, or the policy does not fit the environment.
+    """
+    if name not in _BEHAVIOURS:
+        raise UserError(f"unknown behaviour {name!r}: {near_matches(name, _BEHAVIOURS)}")
+    arguments = () if policy is None else (policy,)
+    return _BEHAVIOURS[name](env, *arguments, **settings)

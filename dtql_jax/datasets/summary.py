@@ -1,0 +1,69 @@
+"""Numbers that describe a dataset at a glance: returns, lengths, actions, ends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dtql_jax.datasets.registry import ACTION_HIGH, ACTION_LOW
+from dtql_jax.types import Transition
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+def episode_returns(rewards: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Returns the sum of rewards of each episode, float64 [episodes].
+
+    Args:
+      rewards: [N], episode after episode.
+      lengths: [episodes], rows of each; 0 where none was kept.
+    """
+    sums = np.concatenate([[0.0], np.cumsum(rewards, dtype=np.float64)])
+    ends = np.cumsum(lengths)
+    return sums[ends] - sums[ends - lengths]
+
+
+def summarise(transitions: Transition, lengths: np.ndarray) -> dict[str, Any]:
+    """Returns, JSON-able, what there is to say about a dataset's numbers.
+
+    Args:
+      transitions: arrays with N rows.
+      lengths: [episodes], rows of each.
+
+    Returns:
+      "returns", "lengths", "rewards": {"min", "5 %", "25 %", "50 %", "75 %", "95 %", "max",
+      "mean"}; "rewarded_episodes": share of episodes with a reward above 0; "terminals":
+      number of transitions with mask 0; "actions": for each entry {"min", "mean", "max",
+      "at_bounds"} (the share of it that is at a bound of the action space).
+    """
+    best = np.maximum.reduceat(transitions.rewards, _starts(lengths)) > 0
+    return {
+        "returns": _spread(episode_returns(transitions.rewards, lengths)),
+        "lengths": _spread(lengths),
+        "rewards": _spread(transitions.rewards),
+        "rewarded_episodes": float(best.sum() / len(lengths)),
+        "terminals": int(np.count_nonzero(transitions.masks == 0)),
+        "actions": [
+            {
+                "min": float(column.min()),
+                "mean": float(column.mean(dtype=np.float64)),
+                "max": float(column.max()),
+                "at_bounds": float(np.mean((column <= ACTION_LOW) | (column >= ACTION_HIGH))),
+            }
+            for column in transitions.actions.T
+        ],
+    }
+
+
+def _starts(lengths: np.ndarray) -> np.ndarray:
+    """Returns the first row of each episode that has rows."""
+    lengths = lengths[lengths > 0]
+    return np.cumsum(lengths) - lengths
+
+
+def _spread(values: np.ndarray) -> dict[str, float]:
+    quantiles = np.quantile(values, QUANTILES)
+    named = {f"{100 * q:g} %": float(v) for q, v in zip(QUANTILES, quantiles, strict=True)}
+    ends = {"max": float(values.max()), "mean": float(np.mean(values, dtype=np.float64))}
+    return {"min": float(values.min())} | named | ends
