@@ -13,7 +13,7 @@ ALGO ?= dtql
 given = $(if $($(1)),--$(2)=$($(1)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train resume evaluate compare data test test-slow lint lock clean
+.PHONY: help setup train resume evaluate compare data data-info test test-slow lint lock clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
@@ -43,9 +43,12 @@ compare: $(READY)  ## One table of all algorithms on a task, same data, updates 
 data: $(READY)  ## Get or collect a task's data without training: ENV= SOURCE=
 	@$(RUN_PYTHON) -m experiments.collect --env=$(ENV) $(call given,SOURCE,source) $(ARGS)
 
+data-info: $(READY)  ## What a task's data is, with pictures: ENV= SOURCE= OUT=
+	@$(RUN_PYTHON) -m experiments.data_info --env=$(ENV) $(call given,SOURCE,source) $(call given,OUT,out) $(ARGS)
+
 test: $(READY)  ## Lint, parity with the reference programs, and the fast tests (minutes)
 	@$(RUN_PYTHON) -m ruff check .
-	@$(RUN_PYTHON) -m pytest -q -m "not slow" $(ARGS)
+	@$(RUN_PYTHON) -m pytest -q -n auto --maxprocesses 4 --dist loadfile -m "not slow" $(ARGS)
 
 test-slow: $(READY)  ## The learning tests and whole runs (tens of minutes)
 	@$(RUN_PYTHON) -m pytest -q -m slow $(ARGS)

@@ -130,6 +130,7 @@ def _load(config: dict[str, Any], display: Display) -> tuple[Transition, Dataset
         d4rl_dir=config["d4rl_dir"] or None,
         transitions=config["data_transitions"] or None,
         seed=config["data_seed"],
+        behaviour_policy=config["behaviour_policy"] or None,
         report=display.say,
     )
     scale, shift = config["reward_scale"], config["reward_shift"]

@@ -16,6 +16,7 @@ def base_config(task: str, preset: str, algorithm: str) -> ml_collections.Config
     config.d4rl_dir = ""  # folder of D4RL's HDF5 files; "": $D4RL_DATASET_DIR, ~/.d4rl/datasets
     config.data_transitions = 0  # how many to collect where data is generated; 0: the default
     config.data_seed = 0  # of collected data
+    config.behaviour_policy = ""  # FILE.npz that collects it; "": the task's own, where it has one
 
     config.seed = 0  # of the first member; member i has seed + i
     config.seeds = 1  # members trained at once, as one program

@@ -1,4 +1,4 @@
-"""Learning in the real simulator: the default run, and every algorithm on the same noisy data."""
+"""Learning in the real simulator: the default run, and baselines on the same noisy data."""
 
 import json
 import os
@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from dtql_jax.algorithms import make_algorithm
@@ -17,15 +16,12 @@ from dtql_jax.training.fit import Fit, FitSettings
 
 ROOT = Path(__file__).parents[2]
 EPISODES = 20
-# algorithm -> settings, pretraining, training updates, least success rate
+# algorithm -> settings, least success rate after 1,500 updates (seen: 1.0, 1.0, 1.0, 0.95)
 CASES = {
-    "dtql": ({"gamma": 1.0, "expectile": 0.9, "num_candidates": 256}, 500, 1000, 0.9),
-    "dql": ({"eta": 1.0}, 0, 1500, 0.7),
-    "dql_kl": ({"expectile": 0.9, "num_candidates": 256}, 500, 1000, 0.7),
-    "idql": ({"expectile": 0.9, "batch_use": "whole", "ema_rate": 0.01}, 0, 1500, 0.7),
-    "iql": ({"expectile": 0.9, "temperature": 10.0, "lr_decay": False}, 0, 1500, 0.7),
-    "bc": ({}, 0, 1500, 0.2),
-    "bc-ddpm": ({"policy": "ddpm"}, 0, 1500, 0.2),
+    "dql": ({"eta": 1.0}, 0.8),
+    "iql": ({"expectile": 0.9, "temperature": 10.0, "lr_decay": False}, 0.8),
+    "bc": ({}, 0.8),
+    "bc-ddpm": ({"policy": "ddpm"}, 0.7),
 }
 
 
@@ -40,36 +36,16 @@ def dataset(tmp_path_factory: pytest.TempPathFactory):
     return data._replace(rewards=transform_rewards(data.rewards, 1.0, -1.0)), info
 
 
-def play(dataset, case: str):
-    """Trains one case and plays its policy."""
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_baselines_reach_their_goals(dataset, case: str) -> None:
     data, info = dataset
-    settings, pretrain, train, _ = CASES[case]
+    settings, least = CASES[case]
     algorithm = make_algorithm(case.split("-")[0], settings)
-    fit = Fit(algorithm, data, [0], FitSettings(256, pretrain, train, 50, 500))
+    fit = Fit(algorithm, data, [0], FitSettings(256, 0, 1500, 50, 500))
     fit.run()
-    return evaluate(fit.policy(), info.env, seeds=[0], episodes=EPISODES)
-
-
-@pytest.fixture(scope="module")
-def dtql_result(dataset):
-    return play(dataset, "dtql")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("case", [name for name in CASES if name != "dtql"])
-def test_baselines_learn(dataset, dtql_result, case: str) -> None:
-    result = play(dataset, case)
-    assert result.successes.mean() >= CASES[case][3]
-    if case.startswith("bc"):
-        # the clone repeats the planner's noise, or fails: either way it is slower than DTQL
-        assert result.lengths.mean() > 1.2 * dtql_result.lengths.mean()
-
-
-@pytest.mark.slow
-def test_dtql_learns(dtql_result) -> None:
-    assert dtql_result.successes.mean() >= CASES["dtql"][3]
-    # the planner itself takes 61 steps without noise
-    assert np.mean(dtql_result.lengths) < 120
+    result = evaluate(fit.policy(), info.env, seeds=[0], episodes=EPISODES)
+    assert result.successes.mean() >= least
 
 
 @pytest.mark.slow
