@@ -85,7 +85,7 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         ("observation", f"{facts['observation_dim']}: {' + '.join(facts['observation_layout'])}"),
         ("transitions", f"{rows:,} in {episodes:,} episodes"),
         ("terminals", f"{facts['terminals']:,} ({100 * facts['terminals'] / rows:.2f} % of rows)"),
-        ("successes", f"{100 * facts['rewarded_episodes']:.1f} % of episodes" if goal else ""),
+        ("rewarded", f"{100 * facts['rewarded_episodes']:.1f} % of episodes" if goal else ""),
         ("clipped", f"{facts['clipped_actions']:,} action entries"),
     ]
     if facts["reference_scores"]:

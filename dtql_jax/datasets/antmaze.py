@@ -9,8 +9,8 @@ are those of the evaluation environment, and an episode goes on past the evaluat
 Taken from D4RL's scripts/generation and d4rl/locomotion/maze_env.py, except that
   - waypoints are the cells' centres, and an ant beside the middle of its corridor first
     goes back to it (D4RL's waypoints are off by up to 1 m, because its cells are shifted by
-    half a cell against its walls): in umaze 93 of 100 episodes reach the evaluation goal
-    instead of 78, for without it ants get stuck at corners;
+    half a cell against its walls): in umaze 91 of 100 episodes reach the evaluation goal
+    instead of 78, for ants get stuck at corners without it;
   - "diverse" goals lie in any free cell, as D4RL's paper says (its script draws them
     among the marked cells in all datasets);
   - D4RL's evaluation goal is the mean of those that its environment draws, the goal cell's

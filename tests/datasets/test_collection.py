@@ -14,8 +14,10 @@ import pytest
 
 from dtql_jax.datasets import behaviours, collection, generated, minari, recording, store
 from dtql_jax.datasets.collection import Plan
+from dtql_jax.datasets.collection_workers import Worker
 from dtql_jax.datasets.recording import Behaviour, Episode
 from dtql_jax.datasets.registry import get_task
+from dtql_jax.datasets.shards import Player
 from dtql_jax.errors import UserError
 from tests.datasets.dataset_files import policy_arrays, write_policy
 
@@ -205,6 +207,16 @@ def test_an_episode_that_fails_in_another_process_says_where(tmp_path):
         collection.collect(tmp_path, [wrong], 1, count)
 
 
+def test_a_process_that_dies_is_one_line(tmp_path):
+    worker = Worker(tmp_path, count)
+    worker.start(plan(), 0, 900)
+    worker._process.kill()
+    with pytest.raises(UserError, match=r"died \(exit code -9\); what was played is kept"):
+        while worker.receive() is None:
+            pass
+    worker.close()
+
+
 def test_short_collections_are_played_here(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
     assert [collection.choose_processes(seconds) for seconds in (5, 600)] == [0, 3]
@@ -282,7 +294,7 @@ def test_a_dataset_collected_in_two_attempts_has_the_same_fingerprint(lines, mon
     name = generated.dataset_id(SOURCE, 800, 1)
     folder = store.episodes_folder(name)
     collection.prepare(folder, plans)
-    player = collection._Player(folder)
+    player = Player(folder)
     player.play(plans[0], 0, 800, count)
     player.play(plans[0], 2, 800, count)
     player.close()
