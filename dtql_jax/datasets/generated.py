@@ -122,6 +122,7 @@ def ensure(
         folder=store.episodes_folder(name),
         root=store.datasets_root(),
         report=report,
+        note="" if behaviour_policy else policies.shipped_note(source.policy),
     )
 
     def write() -> None:
@@ -154,6 +155,7 @@ class _Job:
     folder: pathlib.Path
     root: pathlib.Path
     report: Report
+    note: str
 
     @property
     def transitions(self) -> int:
@@ -241,6 +243,8 @@ def _create(job: _Job, env: gymnasium.Env, eval_env: gymnasium.Env) -> None:
     if job.behaviour:
         names = ", ".join(f"{policy.name} (sha256 {policy.sha256})" for policy in job.behaviour)
         algorithm += f": {names}"
+    if job.note:
+        algorithm += f"; {job.note}"
     with warnings.catch_warnings():
         # asks for an e-mail address and a link, which a collection on this machine has not
         warnings.filterwarnings("ignore", message=".*is set to None.*")

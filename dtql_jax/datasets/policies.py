@@ -43,9 +43,47 @@ _ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"relu": _relu, "t
 _SQUASHES = ("tanh", "none")
 
 # Files that come with the package, in the folder beside this module: {name: files}. A source
-# in the registry names the policies that it is collected by.
+# in the registry names the policies that it is collected by. What each was trained with and
+# returns is in the .json of the same folder; `experiments/train_behaviour.py` made them.
 SHIPPED_FOLDER = pathlib.Path(__file__).parent / "behaviour"
-SHIPPED: dict[str, tuple[str, ...]] = {}
+
+
+def _levels(body: str) -> dict[str, tuple[str, ...]]:
+    replay = tuple(f"{body}-replay-{part}.npz" for part in range(1, 5))
+    return {
+        f"{body}-simple": (f"{body}-simple.npz",),
+        f"{body}-medium": (f"{body}-medium.npz",),
+        f"{body}-medium-replay": (*replay, f"{body}-medium.npz"),
+        f"{body}-medium-expert": (f"{body}-medium.npz", f"{body}-expert.npz"),
+        f"{body}-expert": (f"{body}-expert.npz",),
+    }
+
+
+SHIPPED: dict[str, tuple[str, ...]] = {
+    **_levels("hopper"),
+}
+
+# what a dataset says of its shipped policies, by the end of their name
+_NOTES = {
+    "-simple": "the policy lies between an untrained one and the medium one",
+    "-medium": "the policy has about a third of the return of the training's best one",
+    "-medium-replay": (
+        "five snapshots of one training, from its start to the medium policy, in equal shares, "
+        "stand for the replay buffer up to that policy"
+    ),
+    "-medium-expert": "half is of the medium policy and half of the training's best one",
+    "-expert": "the policy is the training's best one",
+    "-cloned": "the policy is a trained one, the same as for pen-expert, and clones nobody",
+    "-ant": "the policy walks in a direction that it is given",
+}
+
+
+def shipped_note(name: str) -> str:
+    """Returns a clause on the shipped policies of a name; "" where there are none."""
+    if name not in SHIPPED:
+        return ""
+    ends = [end for end in _NOTES if name.endswith(end)]
+    return _NOTES[max(ends, key=len)] if ends else ""
 
 
 @dataclasses.dataclass(frozen=True)

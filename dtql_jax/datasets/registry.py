@@ -252,20 +252,22 @@ def _adroit_tasks() -> list[Task]:
                 observation_dim,
                 action_dim,
             )
-            generated = None
-            if hand == "pen":
+            generated, reason = None, f"no behaviour policy for the {hand} is part of this version"
+            if kind == "human":
+                reason = f"{name} is recorded from people and cannot be collected here"
+            elif hand == "pen":
                 generated = GeneratedSource(
                     "dtql_jax/pen",
                     "policy",
                     pen,
                     observation_dim,
                     action_dim,
-                    5_000 if kind == "human" else 500_000,
+                    500_000,
                     1_500,
                     bytes_per_transition=8 * observation_dim + 4 * action_dim + 170,
                     policy=name,
                 )
-            tasks.append(Task(name, "adroit", minari, d4rl, generated))
+            tasks.append(Task(name, "adroit", minari, d4rl, generated, not_generated=reason))
     return tasks
 
 

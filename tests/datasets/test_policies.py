@@ -149,12 +149,6 @@ def test_files_from_a_list_and_shipped_ones(monkeypatch, tmp_path):
     assert policies.policy_files("", "somebody") == [policies.SHIPPED_FOLDER / "one.npz"]
 
 
-def test_all_shipped_policies_can_be_read():
-    for files in policies.SHIPPED.values():
-        for name in files:
-            read_policy(policies.SHIPPED_FOLDER / name)
-
-
 def test_the_digest_of_several_depends_on_all_and_their_order(tmp_path):
     a, b = (
         read_policy(write_policy(tmp_path / f"{name}.npz", policy_arrays(RNG, 5, 3)))
