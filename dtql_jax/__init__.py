@@ -1,3 +1,23 @@
 """DTQL: diffusion trust-region Q-learning for offline reinforcement learning in JAX."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dtql_jax.export import LoadedPolicy, load_policy
+
 __version__ = "0.1.0"
+
+# imported at their first use: a policy from a file does without the simulators and networks
+_PLACES = {"LoadedPolicy": "export", "load_policy": "export"}
+__all__ = ["LoadedPolicy", "__version__", "load_policy"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PLACES])
