@@ -1,6 +1,7 @@
 """What the commands have in common: flags, the configuration, errors of one line, exit codes.
 
-Exit codes: 0 done; 2 wrong input, one line on stderr; 130 stopped by Ctrl-C, everything saved.
+Exit codes: 0 done; 2 wrong input, one line on stderr; 3 could not go on, what there was is kept;
+130 stopped by Ctrl-C, everything saved.
 """
 
 import functools
@@ -19,7 +20,13 @@ from ml_collections import config_flags
 from dtql_jax.errors import UserError, near_matches
 from experiments.configs import task as task_config
 
-STOPPED = 130
+STOPPED, STUCK = 130, 3
+
+
+class StuckError(Exception):
+    """The command cannot go on, through no fault of its input; the message is one line."""
+
+
 _CHOICES = ("env", "preset", "algorithm")
 
 
@@ -92,6 +99,21 @@ def _value(argv: list[str], name: str) -> str | None:
     return found
 
 
+def given(argv: list[str], name: str) -> bool:
+    """Whether a command line gives a flag."""
+    return _value(argv, name) is not None
+
+
+def copy_field(source: Any, target: Any, field: str) -> None:
+    """Copies a field ("algorithm.alpha") of one ConfigDict to another; UserError without it."""
+    *path, last = field.split(".")
+    for key in path:
+        source, target = source[key], target[key]
+    if last not in target:
+        raise UserError(f"the configuration has no field {field!r}; {near_matches(last, target)}")
+    target[last] = source[last]
+
+
 def launch(
     run: Callable[[], int | None],
     description: str,
@@ -116,6 +138,8 @@ def launch(
         sys.exit(run() or 0)
     except (UserError, flags.Error) as error:
         _fail(str(error))
+    except StuckError as error:
+        _fail(str(error), STUCK)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(STOPPED)
@@ -155,9 +179,9 @@ def _print_help(description: str, known: flags.FlagValues) -> None:
             print(f"  --config.{name}={value}")
 
 
-def _fail(message: str) -> None:
+def _fail(message: str, code: int = 2) -> None:
     print("error: " + " ".join(message.split()), file=sys.stderr)
-    sys.exit(2)
+    sys.exit(code)
 
 
 @contextmanager

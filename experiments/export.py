@@ -38,7 +38,9 @@ def acting_config(config: dict[str, Any], selection: str) -> dict[str, Any]:
 def metadata(run: dict[str, Any], config: dict[str, Any], member: int, update: int) -> Any:
     """What the file says of the policy: where it comes from and how it acts."""
     from dtql_jax.training.run_folder import commit, versions
+    from experiments import runner
 
+    who = runner.members_of(run)[member]
     dataset, algorithm = run["dataset"], config["algorithm"]
     names = ("source", "dataset_id", "fingerprint", "observation_layout")
     return {
@@ -46,7 +48,7 @@ def metadata(run: dict[str, Any], config: dict[str, Any], member: int, update: i
         **{name: dataset[name] for name in names},
         "environment": dataset["env"],
         "algorithm": algorithm["name"],
-        "seed": config["seed"] + member,
+        "seed": who.seed,
         "member": member,
         "update": update,
         "checkpoint": "last",
@@ -55,7 +57,7 @@ def metadata(run: dict[str, Any], config: dict[str, Any], member: int, update: i
             for key in ("action_selection", "num_candidates")
             if key in algorithm
         },
-        "settings": dict(algorithm),
+        "settings": dict(algorithm) | who.settings,
         "trained_with": {key: run[key] for key in ("versions", "commit") if key in run},
         "exported_with": {"versions": versions(), "commit": commit()},
     }

@@ -28,6 +28,8 @@ def fit_of(folder: RunFolder, config: dict[str, Any] | None = None) -> Fit:
     # sizes are all that a state takes from its data
     data = Transition(observation, action, observation, one, one)
     with Checkpoints(folder.path / "checkpoints") as checkpoints:
-        fit = runner.make_fit(config or folder.run["config"], data, checkpoints=checkpoints)
+        members = runner.members_of(folder.run)
+        config = config or folder.run["config"]
+        fit = runner.make_fit(config, data, members, checkpoints=checkpoints)
         fit.resume()
     return fit

@@ -8,9 +8,9 @@ import contextlib
 import csv
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_collections
 import numpy as np
@@ -22,14 +22,32 @@ from dtql_jax.errors import UserError
 from dtql_jax.evaluation import mazes, pictures, scores
 from dtql_jax.evaluation.rollout import EvaluationResult, Evaluator
 from dtql_jax.training.checkpoint import Checkpoints
-from dtql_jax.training.device import describe_device, enable_compilation_cache
+from dtql_jax.training.device import (
+    describe_device,
+    enable_compilation_cache,
+    use_cpu_cores,
+)
 from dtql_jax.training.display import Display, duration
 from dtql_jax.training.fit import Fit, FitSettings, Policy
 from dtql_jax.training.metrics_log import MetricsLog, read_rows
 from dtql_jax.training.run_folder import RunFolder, write_json
 from dtql_jax.types import Transition
+from experiments.cli import StuckError
 
 Stop = Callable[[], bool]
+
+
+class Member(NamedTuple):
+    """One member of a population.
+
+    Attributes:
+      seed: of its networks, batches and evaluation.
+      settings: {name: value} of the algorithm's traced numbers in which it differs from the
+        configuration; all members have the same names.
+    """
+
+    seed: int
+    settings: dict[str, float]
 
 
 class StoppedError(Exception):
@@ -37,19 +55,41 @@ class StoppedError(Exception):
 
 
 def start(
-    config: ml_collections.ConfigDict, out: str | Path, display: Display, should_stop: Stop
+    config: ml_collections.ConfigDict,
+    out: str | Path,
+    display: Display,
+    should_stop: Stop,
+    members: Sequence[Member] | None = None,
 ) -> bool:
     """Trains from the beginning into a new folder; False if it was stopped early.
 
     Nothing is written before configuration, data and environment have been found good.
+
+    Args:
+      config: of the run.
+      out: the folder.
+      display: what the user sees.
+      should_stop: asked between two calls of the device.
+      members: of the population; None: one for each of the configuration's seeds.
+
+    Raises:
+      UserError: something is wrong with the input.
+      StuckError: all members' numbers stopped being finite.
     """
     RunFolder.check_free(out)
     plain = config.to_dict()
     algorithm_settings(plain)
     fit_settings(plain)
+    members = list(members or (Member(seed, {}) for seed in seeds_of(plain)))
+    use_cpu_cores(len(members))
     data, info, seconds = _load(plain, display)
-    with _evaluator(plain, info) as evaluator:
-        run = {"config": plain, "dataset": info.to_dict(), "data_seconds": seconds}
+    with _evaluator(plain, info, members) as evaluator:
+        run = {
+            "config": plain,
+            "members": [member._asdict() for member in members],
+            "dataset": info.to_dict(),
+            "data_seconds": seconds,
+        }
         with RunFolder.create(out, run) as folder:
             return _run(folder, data, info, evaluator, display, should_stop, resume=False)
 
@@ -59,7 +99,8 @@ def resume(path: str | Path, display: Display, should_stop: Stop) -> bool:
     with RunFolder.open(path) as folder:
         if (folder.path / "summary.json").exists():
             raise UserError(f"RUN {path} has ended already; its result is in summary.json")
-        config = folder.run["config"]
+        config, members = folder.run["config"], members_of(folder.run)
+        use_cpu_cores(len(members))
         data, info, _ = _load(config, display)
         stored = folder.run["dataset"]
         if info.fingerprint != stored["fingerprint"]:
@@ -67,21 +108,22 @@ def resume(path: str | Path, display: Display, should_stop: Stop) -> bool:
                 f"RUN {path} was trained on {stored['dataset_id']} ({stored['fingerprint'][:19]}); "
                 f"found {info.dataset_id} ({info.fingerprint[:19]}), other data"
             )
-        with _evaluator(config, info) as evaluator:
+        with _evaluator(config, info, members) as evaluator:
             return _run(folder, data, info, evaluator, display, should_stop, resume=True)
 
 
 def evaluate(path: str | Path, episodes: int, display: Display) -> dict[str, Any]:
     """Plays the newest checkpoint of a run again; returns its scores, and writes nothing."""
     with RunFolder.open(path) as folder:
-        config = folder.run["config"]
+        config, members = folder.run["config"], members_of(folder.run)
+        use_cpu_cores(len(members))
         data, info, _ = _load(config, display)
         episodes = episodes or final_episodes(config)
         with (
-            _evaluator(config, info) as evaluator,
+            _evaluator(config, info, members) as evaluator,
             Checkpoints(folder.path / "checkpoints") as checkpoints,
         ):
-            fit = make_fit(config, data, checkpoints=checkpoints, display=display)
+            fit = make_fit(config, data, members, checkpoints=checkpoints, display=display)
             fit.resume()
             with _progress(display, "evaluate", len(fit.seeds) * episodes) as progress:
                 result = evaluator.run(fit.policy(), episodes, progress=progress)
@@ -118,8 +160,15 @@ def final_episodes(config: dict[str, Any]) -> int:
 
 
 def seeds_of(config: dict[str, Any]) -> list[int]:
-    """The members' seeds."""
+    """The seeds that a configuration names."""
     return [config["seed"] + i for i in range(config["seeds"])]
+
+
+def members_of(run: dict[str, Any]) -> list[Member]:
+    """The members of a run, from the content of its run.json."""
+    if "members" in run:
+        return [Member(**member) for member in run["members"]]
+    return [Member(seed, {}) for seed in seeds_of(run["config"])]
 
 
 def _load(config: dict[str, Any], display: Display) -> tuple[Transition, DatasetInfo, float]:
@@ -144,9 +193,12 @@ def _load(config: dict[str, Any], display: Display) -> tuple[Transition, Dataset
 
 
 @contextlib.contextmanager
-def _evaluator(config: dict[str, Any], info: DatasetInfo) -> Iterator[Evaluator]:
+def _evaluator(
+    config: dict[str, Any], info: DatasetInfo, members: Sequence[Member]
+) -> Iterator[Evaluator]:
     workers = None if config["eval_workers"] < 0 else config["eval_workers"]
-    with Evaluator(info.env, seeds_of(config), config["eval_envs"] or None, workers) as evaluator:
+    seeds = [member.seed for member in members]
+    with Evaluator(info.env, seeds, config["eval_envs"] or None, workers) as evaluator:
         found = (evaluator.observation_dim, evaluator.action_dim)
         expected = (info.observation_dim, info.action_dim)
         if found != expected:
@@ -157,10 +209,17 @@ def _evaluator(config: dict[str, Any], info: DatasetInfo) -> Iterator[Evaluator]
         yield evaluator
 
 
-def make_fit(config: dict[str, Any], data: Transition, **arguments: Any) -> Fit:
+def make_fit(
+    config: dict[str, Any], data: Transition, members: Sequence[Member] = (), **arguments: Any
+) -> Fit:
+    """The fit of a configuration, by default for the seeds that it names."""
     enable_compilation_cache()
     algorithm = algorithm_settings(config)
-    return Fit(algorithm, data, seeds_of(config), fit_settings(config), **arguments)
+    members = members or [Member(seed, {}) for seed in seeds_of(config)]
+    names = members[0].settings
+    values = {name: [member.settings[name] for member in members] for name in names}
+    seeds = [member.seed for member in members]
+    return Fit(algorithm, data, seeds, fit_settings(config), hyperparameters=values, **arguments)
 
 
 # ------------------------------------------------------------------------------------- the run
@@ -175,14 +234,15 @@ def _run(
     should_stop: Stop,
     resume: bool,
 ) -> bool:
-    config = folder.run["config"]
+    config, members = folder.run["config"], members_of(folder.run)
+    seeds = [member.seed for member in members]
     last: dict[str, EvaluationResult] = {}
 
     def play(policy: Policy, update: int) -> list[dict[str, Any]]:
         final = update == config["pretrain_steps"] + config["train_steps"]
         episodes = final_episodes(config) if final else config["eval_episodes"]
         record = config["record_episodes"] if final else 0
-        with _progress(display, "evaluate", config["seeds"] * episodes) as shown:
+        with _progress(display, "evaluate", len(members) * episodes) as shown:
 
             def progress(done: int, total: int) -> None:
                 if should_stop():
@@ -194,11 +254,13 @@ def _run(
         return _rows(info, result)
 
     def make_log(metrics: list[str], resume_at: int | None) -> MetricsLog:
-        return MetricsLog(folder.path, seeds_of(config), metrics, resume_at=resume_at)
+        return MetricsLog(folder.path, seeds, metrics, resume_at=resume_at)
 
     device = describe_device()
+    settings = len({tuple(member.settings.items()) for member in members})
+    population = f"{len(set(seeds))} seed(s)" + (f" x {settings} settings" * (settings > 1))
     display.say(
-        f"{config['algorithm']['name']} on {config['task']}: {config['seeds']} seed(s), "
+        f"{config['algorithm']['name']} on {config['task']}: {population}, "
         f"{config['pretrain_steps']:,} + {config['train_steps']:,} updates of "
         f"{config['batch_size']} on {device['devices']} x {device['kind']}"
     )
@@ -206,6 +268,7 @@ def _run(
         fit = make_fit(
             config,
             data,
+            members,
             evaluate=play,
             checkpoints=checkpoints,
             make_log=make_log,
@@ -218,6 +281,12 @@ def _run(
             finished = fit.run(should_stop).finished
         except StoppedError:
             finished = False
+    if not finished and len(fit.diverged) == len(members):
+        update, metric = min(fit.diverged.values())
+        raise StuckError(
+            f"{metric} is not finite at update {update:,}, no member is left; the last finite "
+            f"state is in {folder.path / 'checkpoints'}; try a smaller learning rate"
+        )
     if not finished:
         display.say(f"stopped at update {fit.update:,}; go on with: make resume RUN={folder.path}")
         return False
@@ -271,8 +340,8 @@ def _finish(
     folder: RunFolder, info: DatasetInfo, fit: Fit, result: EvaluationResult, display: Display
 ) -> None:
     """Writes episodes.csv, the pictures and summary.json, and says where they are."""
-    config = folder.run["config"]
-    seeds = seeds_of(config)
+    config, members = folder.run["config"], members_of(folder.run)
+    seeds = [member.seed for member in members]
     _write_episodes(folder.path / "episodes.csv", seeds, result)
     drawn = _draw(folder.path, info, config, result)
     choice = {
@@ -287,7 +356,8 @@ def _finish(
         "dataset_fingerprint": info.fingerprint,
         "algorithm": config["algorithm"]["name"],
         "preset": config["preset"],
-        "seeds": seeds,
+        "seeds": sorted(set(seeds)),
+        "members": _member_rows(members, info, fit, result),
         "updates": config["train_steps"],
         "pretrain_updates": config["pretrain_steps"],
         "checkpoint": "last",
@@ -303,10 +373,11 @@ def _finish(
     write_json(folder.path / "summary.json", summary)
     error = summary["score_standard_error"]
     within = "" if error is None else f" +- {error:.1f}"
+    diverged = f", {len(fit.diverged)} of them frozen (diverged)" if fit.diverged else ""
     display.say(
         f"{summary['score_name']} {summary['score_mean']:.1f}{within} on {info.dataset_id} "
-        f"(source {info.source}), {len(seeds)} seed(s) x {summary['episodes']} episodes, "
-        "last checkpoint"
+        f"(source {info.source}), {len(members)} member(s) x {summary['episodes']} episodes, "
+        f"last checkpoint{diverged}"
     )
     spent = ", ".join(f"{name} {duration(s)}" for name, s in summary["seconds"].items())
     display.say(f"time: {spent}")
@@ -315,14 +386,26 @@ def _finish(
         display.say(f"  {name}")
 
 
+def _member_rows(
+    members: Sequence[Member], info: DatasetInfo, fit: Fit, result: EvaluationResult
+) -> list[dict[str, Any]]:
+    """Each member's seed, own settings and score, and where it diverged (None: nowhere)."""
+    _, values = scores.score(result.returns, result.successes, info.env, info.reference_scores)
+    rows = []
+    for i, member in enumerate(members):
+        diverged = fit.diverged[i]._asdict() if i in fit.diverged else None
+        rows.append(member._asdict() | {"score": float(values[i].mean()), "diverged": diverged})
+    return rows
+
+
 def _write_episodes(path: Path, seeds: list[int], result: EvaluationResult) -> None:
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["seed", "episode", "return", "length", "success"])
+        writer.writerow(["member", "seed", "episode", "return", "length", "success"])
         for (member, episode), value in np.ndenumerate(result.returns):
             success = "" if result.successes is None else int(result.successes[member, episode])
             length = int(result.lengths[member, episode])
-            writer.writerow([seeds[member], episode, float(value), length, success])
+            writer.writerow([member, seeds[member], episode, float(value), length, success])
 
 
 def _draw(

@@ -24,7 +24,7 @@ Row = Mapping[str, Any]
 BLUE, VERMILION, ORANGE, GREEN = "#0072B2", "#D55E00", "#E69F00", "#009E73"
 _INK, _GREY, _WALL, _FLOOR = "#22262B", "#6B737C", "#C9CED6", "#FBFBFC"
 _DPI = 160
-_NOT_METRICS = ("update", "step", "seed", "phase")
+_NOT_METRICS = ("update", "step", "member", "seed", "phase")
 
 
 def learning_curve(
@@ -101,7 +101,7 @@ def training_curves(
         (numbers, or their text; empty where a metric was not computed).
       path: of the PNG.
       title: above all of them.
-      metrics: which, in order; None: every column but update, step, seed and phase.
+      metrics: which, in order; None: every column but update, step, member, seed and phase.
       x: the column of the horizontal axis.
 
     Raises:
@@ -266,9 +266,7 @@ def _paths_by_success(
             axes.plot(*ends.T, "x", color=color, markersize=7, markeredgewidth=2, zorder=4)
 
 
-def _paths_by_time(
-    figure: "Figure", axes: "Axes", trajectories: list[np.ndarray]
-) -> None:
+def _paths_by_time(figure: "Figure", axes: "Axes", trajectories: list[np.ndarray]) -> None:
     from matplotlib.collections import LineCollection
 
     segments, times = [], []
@@ -286,17 +284,16 @@ def _paths_by_time(
     bar.ax.tick_params(colors=_GREY, labelsize=8, length=0)
 
 
-def _by_seed(
-    rows: Sequence[Row], x: str, y: str
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Returns seed -> (x [n] ascending, y [n]); rows whose y is missing or empty are left out."""
+def _by_seed(rows: Sequence[Row], x: str, y: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Returns member -> (x [n] ascending, y [n]); rows whose y is missing or empty are left out."""
     points: dict[str, dict[float, float]] = {}
     for row in rows:
         if x not in row:
             raise UserError(f"a row has no {x!r}: {near_matches(x, list(row))}")
         if row.get(y, "") not in ("", None):
-            seed = str(row.get("seed", ""))
-            points.setdefault(seed, {})[float(row[x])] = float(row[y])
+            # members of a sweep share seeds
+            who = f"{row.get('member', '')}/{row.get('seed', '')}"
+            points.setdefault(who, {})[float(row[x])] = float(row[y])
     if not points:
         known = list(rows[0]) if rows else []
         raise UserError(

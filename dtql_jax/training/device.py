@@ -1,5 +1,6 @@
 """Where the computation runs, and the cache of compiled programs."""
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,19 @@ def enable_compilation_cache() -> None:
     if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def use_cpu_cores(members: int) -> None:
+    """Gives a population one CPU device a core, which together are faster than one over all cores.
+
+    To be called before anything is computed; later, where XLA_FLAGS names a number already, and
+    where JAX runs on an accelerator, it changes nothing.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    devices = min(members, cores or 1)
+    if devices > 1 and "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        with contextlib.suppress(RuntimeError):  # the devices are there already
+            jax.config.update("jax_num_cpu_devices", devices)
 
 
 def describe_device() -> dict[str, Any]:

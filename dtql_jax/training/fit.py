@@ -7,8 +7,8 @@ boundaries (a log row, an evaluation, a checkpoint) is a few calls of one compil
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +16,11 @@ import numpy as np
 
 from dtql_jax.algorithms.base import Algorithm
 from dtql_jax.errors import UserError
-from dtql_jax.training import population
+from dtql_jax.training import population, updates
 from dtql_jax.training.checkpoint import Checkpoints
 from dtql_jax.training.display import Display, duration
 from dtql_jax.training.metrics_log import MetricsLog
+from dtql_jax.training.placement import Placement
 from dtql_jax.types import Transition
 
 LONG_RUN = 3600.0  # seconds; a run that will take longer says so
@@ -81,16 +82,24 @@ class FitSettings:
         return due or update in (self.pretrain_steps, self.total) or self.evaluates_at(update)
 
 
+class Divergence(NamedTuple):
+    """Where a member's numbers stopped being finite; its state is the last finite one."""
+
+    update: int  # number of the update, from 0
+    metric: str  # what was not finite first
+
+
 @dataclasses.dataclass
 class FitResult:
     """How a fit ended.
 
     Attributes:
-      finished: False if it was stopped early.
+      finished: False if it was stopped early, or because no member's numbers are finite.
       update: updates made in all.
       state: the members' states, [P, ...].
       evaluation: the rows of the last evaluation, or [] if there was none.
       seconds: wall time by phase: init, compile, pretrain, train, evaluate, checkpoint.
+      diverged: by member; empty where all numbers were finite.
     """
 
     finished: bool
@@ -98,6 +107,7 @@ class FitResult:
     state: Any
     evaluation: list[dict[str, Any]]
     seconds: dict[str, float]
+    diverged: dict[int, Divergence]
 
 
 class Fit:
@@ -110,6 +120,8 @@ class Fit:
         seeds: Sequence[int],
         settings: FitSettings,
         *,
+        hyperparameters: Mapping[str, Sequence[float]] | None = None,
+        placement: Placement | None = None,
         evaluate: Evaluate | None = None,
         checkpoints: Checkpoints | None = None,
         make_log: Callable[[Sequence[str], int | None], MetricsLog] | None = None,
@@ -122,6 +134,9 @@ class Fit:
           data: [N, ...], rewards already transformed for the task.
           seeds: one for each member.
           settings: of the loop.
+          hyperparameters: {name: one number for each member} of the algorithm's traced numbers
+            that differ between members.
+          placement: where the members are computed; None: on all devices of this process.
           evaluate: called with a policy and the update; None: no evaluation.
           checkpoints: where states are saved; None: nowhere.
           make_log: (names of the metrics, update resumed at or None) -> log; None: no log.
@@ -136,24 +151,34 @@ class Fit:
         self._display = display or Display(quiet=True)
         self.seconds: dict[str, float] = {}
         began = time.monotonic()
-        self._data = jax.tree.map(jnp.asarray, data)
-        self._keys = population.member_keys(self.seeds)
-        self.state = population.init(algorithm, self._keys, self._data)
+        self.placement = placement or Placement(len(self.seeds))
+        self._data = self.placement.copy(data)
+        self._keys = self.placement.put(population.member_keys(self.seeds))
+        state = population.init(algorithm, self.placement, self._keys.init, data)
+        self._state = population.set_hyperparameters(self.placement, state, hyperparameters or {})
         self._metrics = population.metric_names(
-            algorithm, self.state, self._data, settings.batch_size
+            algorithm, self._state, self._data, settings.batch_size
         )
         self._names = sorted({name for of_phase in self._metrics.values() for name in of_phase})
-        self._totals = {name: jnp.zeros((len(self.seeds),)) for name in self._names}
-        self._counted = 0  # updates in the totals
+        empty = [updates.empty_tally(len(self._names))] * len(self.seeds)
+        self._tally = self.placement.put(jax.tree.map(lambda *rows: jnp.stack(rows), *empty))
+        self._counted = 0  # updates in the tally's sums
+        self.diverged: dict[int, Divergence] = {}
+        self._logged_at = 0  # update of the last row of the log
         self.update = 0
-        self._act = population.make_act(algorithm, len(self.seeds))
+        self._act = population.make_act(algorithm, self.placement)
         self._programs: dict[tuple[str, int], Any] = {}
         self._cost: dict[str, float] = {}
         self._estimated = False
         self._shown, self._measured, self._clock = "", (0, 0.0), 0.0
         self._resumed = False
-        jax.block_until_ready(self.state)
+        jax.block_until_ready(self._state)
         self._spend("init", began)
+
+    @property
+    def state(self) -> Any:
+        """The members' states, [P, ...]."""
+        return self.placement.take(self._state)
 
     # ------------------------------------------------------------------------------ checkpoints
 
@@ -162,13 +187,17 @@ class Fit:
         if self._checkpoints is None:
             raise UserError("this fit has no checkpoints to resume from")
         tree, meta = self._checkpoints.restore(self._tree())
-        self.state, self._totals = tree["state"], tree["totals"]
+        self._state = self.placement.put(tree["state"])
+        self._tally = self.placement.put(updates.Tally(**tree["tally"]))
         self.update, self._counted = meta["update"], meta["counted"]
+        self._logged_at = self.update - self._counted
+        self._find_divergence(self._tally)
         self.seconds = dict(meta["seconds"])
         self._resumed = True
 
     def _tree(self) -> dict[str, Any]:
-        return {"state": self.state, "totals": self._totals}
+        # plain dicts and lists: what Orbax stores does not depend on this program's classes
+        return {"state": self.state, "tally": self.placement.take(self._tally)._asdict()}
 
     def _save(self) -> None:
         if self._checkpoints is None:
@@ -188,10 +217,10 @@ class Fit:
         if (phase, length) not in self._programs:
             began = time.monotonic()
             update = population.make_update(
-                self._step(phase), self.settings.batch_size, length, len(self.seeds)
+                self._step(phase), self._names, self.settings.batch_size, length, self.placement
             )
             lowered = update.lower(
-                self.state, self._totals, self._data, self._keys.run, jnp.int32(0)
+                self._state, self._tally, self._data, self._keys.run, self._number(0)
             )
             program = lowered.compile()
             # a list of dicts on some backends, None where the backend does not count
@@ -201,6 +230,9 @@ class Fit:
             self._programs[phase, length] = program
             self._spend("compile", began)
         return self._programs[phase, length]
+
+    def _number(self, update: int) -> Any:
+        return self.placement.copy(jnp.int32(update))
 
     def _compile(self) -> None:
         """Compiles what the rest of the run needs most, so that later nothing stops to compile."""
@@ -226,10 +258,12 @@ class Fit:
             if self._resumed and self.settings.evaluates_at(self.update):
                 # the run may have died between this checkpoint and the end of its evaluation
                 evaluation = self._run_evaluation(log)
-            while not finished:
+            while not finished and len(self.diverged) < len(self.seeds):
                 if not self._run_to_boundary(should_stop):
                     break
                 self._write_metrics(log)
+                if len(self.diverged) == len(self.seeds):
+                    break
                 finished = self.update >= self.settings.total
                 if self.settings.checkpoints_at(self.update):
                     self._save()
@@ -243,7 +277,9 @@ class Fit:
             self._save()
         if self._checkpoints is not None:
             self._checkpoints.wait()
-        return FitResult(finished, self.update, self.state, evaluation, self.seconds)
+        return FitResult(
+            finished, self.update, self.state, evaluation, self.seconds, dict(self.diverged)
+        )
 
     def _open_log(self) -> MetricsLog | None:
         if self._make_log is None:
@@ -264,11 +300,11 @@ class Fit:
         while self.update < boundary and not should_stop():
             sizes.append(min(self.settings.updates_per_call, boundary - self.update))
             program = self._program(phase, sizes[-1])
-            before, start = self._totals, jnp.int32(self.update)
+            before, start = self._tally, self._number(self.update)
             if len(sizes) == 1:
                 self._clock = time.monotonic()
-            self.state, self._totals = program(
-                self.state, before, self._data, self._keys.run, start
+            self._state, self._tally = program(
+                self._state, before, self._data, self._keys.run, start
             )
             self.update += sizes[-1]
             self._counted += sizes[-1]
@@ -276,20 +312,44 @@ class Fit:
                 # wait for the call before this one: one call is always queued behind it
                 self._completed(before, sizes[-2], self.update - sizes[-1] - first)
         if sizes:
-            self._completed(self._totals, sizes[-1], self.update - first)
+            self._completed(self._tally, sizes[-1], self.update - first)
         compiled = self.seconds.get("compile", 0.0) - compiling
         self._spend(phase, began + compiled)
         return self.update == boundary
 
-    def _completed(self, totals: Any, size: int, step: int) -> None:
+    def _completed(self, tally: updates.Tally, size: int, step: int) -> None:
         """Waits for a call of `size` updates to end and tells the user."""
-        jax.block_until_ready(totals)
+        self._find_divergence(tally)
         now = time.monotonic()
         updates, seconds = self._measured
         self._measured = (updates + size, seconds + now - self._clock)
         self._clock = now
         self._display.advance(step)
         self._estimate()
+
+    def _find_divergence(self, tally: updates.Tally) -> None:
+        """Waits for a tally and says of each member whose numbers are no longer finite where."""
+        broken = np.asarray(self.placement.take(tally.broken))
+        for member in np.flatnonzero((broken >= 0).any(axis=1)):
+            if int(member) in self.diverged:
+                continue
+            update = int(broken[member][broken[member] >= 0].min())
+            at = [n for n, k in zip(self._names, broken[member], strict=True) if k == update]
+            # a loss of its own rather than the sums that it spoils
+            metric = min(at, key=self._cause)
+            self.diverged[int(member)] = Divergence(update, metric)
+            alone = len(self.seeds) == 1
+            who = "" if alone else f"member {member} (seed {self.seeds[member]}): "
+            self._display.warn(
+                f"{who}{metric} is not finite at update {update:,}; "
+                + ("stopped" if alone else "frozen")
+                + " at the state before"
+            )
+
+    def _cause(self, metric: str) -> int:
+        """The place of a metric in the order in which a training step computes them."""
+        order = self._metrics["train"]
+        return order.index(metric) if metric in order else len(order)
 
     def _estimate(self) -> None:
         """Once, early: how long the rest will take; a long run is told how to be shorter."""
@@ -322,15 +382,22 @@ class Fit:
         step = self.update - first
         if self._counted == 0 or (step % self.settings.log_every and not self._ends_phase()):
             return
+        sums = np.asarray(self.placement.take(self._tally.sums))
         names = self._metrics[phase]
-        means = {n: np.asarray(self._totals[n]) / self._counted for n in names}
+        means = {n: sums[:, self._names.index(n)] / self._counted for n in names}
+        # a frozen member's last row is the one that has its update
+        written = [
+            i
+            for i in range(len(self.seeds))
+            if i not in self.diverged or self.diverged[i].update >= self._logged_at
+        ]
         if log is not None:
-            log.write_metrics(self.update, phase, step, means)
+            log.write_metrics(self.update, phase, step, means, written)
             updates, seconds = self._measured
             if seconds > 0:
                 log.scalar("speed/updates_per_second", updates / seconds, self.update)
-        self._totals = jax.tree.map(jnp.zeros_like, self._totals)
-        self._counted = 0
+        self._tally = self._tally._replace(sums=jnp.zeros_like(self._tally.sums))
+        self._counted, self._logged_at = 0, self.update
 
     def _ends_phase(self) -> bool:
         return self.update in (self.settings.pretrain_steps, self.settings.total)
@@ -339,11 +406,11 @@ class Fit:
 
     def policy(self) -> Policy:
         """The members' policies as one function over numpy arrays, of the state as it is now."""
-        state = self.state
+        state, placement = self._state, self.placement
 
         def act(observations: np.ndarray, episodes: np.ndarray, steps: np.ndarray) -> np.ndarray:
-            keys = self._keys.evaluation
-            return np.asarray(self._act(state, keys, observations, episodes, steps))
+            rows = [placement.fill(x) for x in (observations, episodes, steps)]
+            return np.asarray(placement.take(self._act(state, self._keys.evaluation, *rows)))
 
         return act
 

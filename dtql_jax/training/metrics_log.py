@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-METRIC_KEYS = ("update", "phase", "step", "seed")
+METRIC_KEYS = ("update", "phase", "step", "member", "seed")
 EVALUATION_FIELDS = (
     "update",
     "step",
+    "member",
     "seed",
     "score",
     "return_mean",
@@ -49,7 +50,7 @@ class MetricsLog:
         Args:
           folder: where to write.
           seeds: of the members.
-          metrics: names of the columns of metrics.csv after update, phase, step and seed.
+          metrics: names of the columns of metrics.csv after those of METRIC_KEYS.
           resume_at: rows of later updates than this are dropped; None starts afresh.
           tensorboard: whether to write TensorBoard events too.
         """
@@ -77,27 +78,33 @@ class MetricsLog:
         return path.open("a", newline="")
 
     def write_metrics(
-        self, update: int, phase: str, step: int, values: Mapping[str, np.ndarray]
+        self,
+        update: int,
+        phase: str,
+        step: int,
+        values: Mapping[str, np.ndarray],
+        members: Sequence[int],
     ) -> None:
-        """Writes one row for each member; `values` are name -> [P]. Missing names stay empty."""
+        """Writes one row for each of `members`; `values` are name -> [P]. Others stay empty."""
         rows = []
-        for i, seed in enumerate(self.seeds):
-            head = {"update": update, "phase": phase, "step": step, "seed": seed}
+        for i in members:
+            head = dict(zip(METRIC_KEYS, (update, phase, step, i, self.seeds[i]), strict=True))
             rows.append(head | {name: f"{float(v[i]):.9g}" for name, v in values.items()})
         _append(self._metrics, self._metric_fields, rows)
         for name, value in values.items():
-            self.scalar(f"{phase}/{name}", float(np.mean(value)), update)
+            if members:
+                self.scalar(f"{phase}/{name}", float(np.mean(value[list(members)])), update)
 
     def write_evaluation(self, update: int, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Writes one row for each member, with the fields of EVALUATION_FIELDS from "score" on."""
         full = [
-            {"update": update, "step": step, "seed": seed} | dict(row)
-            for seed, row in zip(self.seeds, rows, strict=True)
+            {"update": update, "step": step, "member": i, "seed": seed} | dict(row)
+            for i, (seed, row) in enumerate(zip(self.seeds, rows, strict=True))
         ]
         _append(self._evaluations, EVALUATION_FIELDS, full)
         self.scalar("evaluation/score", float(np.mean([r["score"] for r in rows])), update)
-        for seed, row in zip(self.seeds, rows, strict=True):
-            self.scalar(f"evaluation/score/seed_{seed}", float(row["score"]), update)
+        for i, row in enumerate(rows):
+            self.scalar(f"evaluation/score/member_{i}", float(row["score"]), update)
 
     def scalar(self, name: str, value: float, update: int) -> None:
         """One TensorBoard scalar (also for what the CSV files do not hold: rates)."""

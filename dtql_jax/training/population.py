@@ -3,14 +3,17 @@
 A single run is a population of one. Member i draws the same numbers as the plain run with its seed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dtql_jax.algorithms.base import Algorithm
+from dtql_jax.errors import UserError, near_matches
 from dtql_jax.training import updates
+from dtql_jax.training.placement import Placement
 from dtql_jax.types import Array, Transition
 
 
@@ -28,29 +31,39 @@ def member_keys(seeds: Sequence[int]) -> MemberKeys:
     return MemberKeys(*jnp.stack(keys, axis=1))
 
 
-def over_members(function: Callable[..., Any], size: int, in_axes: tuple[int | None, ...]) -> Any:
-    """vmap over the leading axis of the arguments marked 0.
+def init(algorithm: Algorithm, placement: Placement, keys: Array, sample: Transition) -> Any:
+    """Fresh states of all members, [places, ...] on every leaf, each from its own key."""
+    function = placement.spread(algorithm.init, (0, None))
+    return function(keys, placement.copy(jax.tree.map(lambda x: x[:1], sample)))
 
-    A population of one is computed without the axis: a batched matrix product of one is slower than
-    the plain one, and its last bits would differ from it.
+
+def set_hyperparameters(
+    placement: Placement, state: Any, values: Mapping[str, Sequence[float]]
+) -> Any:
+    """Gives each member its own numbers.
+
+    Args:
+      placement: of the members.
+      state: [places, ...] with a field `hyper`, a NamedTuple of traced numbers.
+      values: {name: one number for each of the P members}.
+
+    Raises:
+      UserError: the algorithm has no such number, or it is not one for each member.
     """
-    if size > 1:
-        return jax.vmap(function, in_axes=in_axes)
-
-    def single(*arguments: Any) -> Any:
-        plain = [
-            jax.tree.map(lambda x: x[0], argument) if axis == 0 else argument
-            for argument, axis in zip(arguments, in_axes, strict=True)
-        ]
-        return jax.tree.map(lambda x: x[None], function(*plain))
-
-    return single
-
-
-def init(algorithm: Algorithm, keys: MemberKeys, sample: Transition) -> Any:
-    """Fresh states of all members, [P, ...] on every leaf, each from its own key."""
-    function = over_members(algorithm.init, len(keys.init), (0, None))
-    return jax.jit(function)(keys.init, jax.tree.map(lambda x: x[:1], sample))
+    if not values:
+        return state
+    known = state.hyper._fields
+    changed = {}
+    for name, numbers in values.items():
+        if name not in known:
+            raise UserError(f"{name!r} cannot differ between members; {near_matches(name, known)}")
+        if len(numbers) != placement.members:
+            raise UserError(
+                f"{name} has {len(numbers)} values; expected one for each of the "
+                f"{placement.members} members"
+            )
+        changed[name] = placement.put(np.asarray(numbers, np.float32))
+    return state.replace(hyper=state.hyper._replace(**changed))
 
 
 def metric_names(
@@ -65,19 +78,25 @@ def metric_names(
     return {name: list(jax.eval_shape(step, one, batch, key)[1]) for name, step in steps.items()}
 
 
-def make_update(step: updates.Step, batch_size: int, num_updates: int, size: int) -> Any:
+def make_update(
+    step: updates.Step,
+    metrics: Sequence[str],
+    batch_size: int,
+    num_updates: int,
+    placement: Placement,
+) -> Any:
     """The jitted update of a whole population; the state is donated.
 
-    The totals are not, so that the host can wait for one call while the next is under way.
+    The tally is not, so that the host can wait for one call while the next is under way.
 
     Returns:
-      (state [P, ...], totals, data [N, ...], run_keys [P], start) -> (state, totals).
+      (state [places, ...], tally, data [N, ...], run_keys [places], start) -> (state, tally).
     """
-    update = updates.scan_updates(step, batch_size, num_updates)
-    return jax.jit(over_members(update, size, (0, 0, None, 0, None)), donate_argnums=0)
+    update = updates.scan_updates(step, metrics, batch_size, num_updates)
+    return placement.spread(update, (0, 0, None, 0, None), donate=(0,))
 
 
-def make_act(algorithm: Algorithm, size: int, chunk: int = 8) -> Any:
+def make_act(algorithm: Algorithm, placement: Placement, chunk: int = 8) -> Any:
     """The jitted action choice of a whole population.
 
     The numbers behind an action come from (member, episode, step) alone: an episode's course does
@@ -85,12 +104,12 @@ def make_act(algorithm: Algorithm, size: int, chunk: int = 8) -> Any:
 
     Args:
       algorithm: whose `act` is called for one observation at a time, vectorised.
-      size: P.
+      placement: of the members.
       chunk: observations treated at once; bounds the memory of many candidates.
 
     Returns:
-      (state [P, ...], keys [P], observations [P, E, O], episodes [P, E], steps [P, E])
-      -> actions [P, E, A].
+      (state [places, ...], keys [places], observations [places, E, O], episodes [places, E],
+      steps [places, E]) -> actions [places, E, A].
     """
 
     def member(state: Any, key: Array, observations: Array, episodes: Array, steps: Array) -> Array:
@@ -101,7 +120,7 @@ def make_act(algorithm: Algorithm, size: int, chunk: int = 8) -> Any:
 
         return jax.lax.map(one, (observations, episodes, steps), batch_size=chunk)
 
-    return jax.jit(over_members(member, size, (0, 0, 0, 0, 0)))
+    return placement.spread(member, (0, 0, 0, 0, 0))
 
 
 def member(state: Any, index: int) -> Any:

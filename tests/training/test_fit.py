@@ -1,16 +1,22 @@
 """The loop: what it draws, logs, saves, and that stopping it anywhere changes nothing."""
 
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import flax.struct
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dtql_jax.algorithms.base import Algorithm
 from dtql_jax.errors import UserError
+from dtql_jax.training import population
 from dtql_jax.training.checkpoint import Checkpoints
 from dtql_jax.training.fit import Fit, FitSettings
 from dtql_jax.training.metrics_log import MetricsLog, read_rows
-from tests.training.fakes import TRACES, data, linear_algorithm
+from dtql_jax.types import Array, Transition
+from tests.training.fakes import TRACES, Line, data, linear_algorithm
 
 SETTINGS = FitSettings(
     batch_size=16,
@@ -54,6 +60,11 @@ def make_fit(folder: Path, checkpoints: Checkpoints | None, seeds=(3, 5)) -> Fit
     )
 
 
+def assert_equal(found: Any, wanted: Any) -> None:
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def logs(folder: Path) -> tuple[str, str]:
     return (folder / "metrics.csv").read_text(), (folder / "evaluations.csv").read_text()
 
@@ -92,10 +103,7 @@ def test_stopping_anywhere_changes_nothing(tmp_path: Path) -> None:
         finished, stops = result.finished, stops + 1
     assert stops > 4
     assert logs(parts) == logs(whole)
-    for found, wanted in zip(
-        jax.tree.leaves(result.state), jax.tree.leaves(expected.state), strict=True
-    ):
-        np.testing.assert_array_equal(found, wanted)
+    assert_equal(result.state, expected.state)
 
 
 def test_dying_between_checkpoints_leaves_no_double_rows(tmp_path: Path) -> None:
@@ -143,7 +151,7 @@ def test_a_population_equals_its_single_runs(tmp_path: Path) -> None:
     for i, seed in enumerate((3, 5)):
         alone = Fit(linear_algorithm(), data(), [seed], SETTINGS).run().state
         for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(together), strict=True):
-            np.testing.assert_allclose(a[0], b[i], rtol=1e-5, atol=1e-6)
+            np.testing.assert_array_equal(a[0], b[i])
 
 
 def test_wrong_settings() -> None:
@@ -161,3 +169,79 @@ def test_a_foreign_checkpoint_is_refused(tmp_path: Path) -> None:
         fit = Fit(linear_algorithm(), data(), [1], SETTINGS, checkpoints=checkpoints)
         with pytest.raises(UserError, match="does not fit this run"):
             fit.resume()
+
+
+def diverging(data_at: int) -> Algorithm:
+    """The line, but a member whose weights are infinite from update `data_at` on."""
+    line = linear_algorithm()
+
+    class Hyper(NamedTuple):
+        scale: Array
+
+    @flax.struct.dataclass
+    class State:
+        line: Line
+        count: Array
+        hyper: Hyper
+
+    def init(key: Array, sample: Transition) -> State:
+        return State(line.init(key, sample), jnp.int32(0), Hyper(jnp.float32(0.0)))
+
+    def step(state: State, batch: Transition, key: Array):
+        moved, metrics = line.train_step(state.line, batch, key)
+        late = (state.count >= data_at) & (state.hyper.scale > 0)
+        metrics["burst"] = jnp.where(late, jnp.inf, 0.0)
+        weights = moved.weights + metrics["burst"]
+        state = state.replace(line=moved._replace(weights=weights), count=state.count + 1)
+        return state, metrics
+
+    return Algorithm(init, step, step, lambda s, o, k: line.act(s.line, o, k))
+
+
+def fit_with_divergence(folder: Path, scales: list[float], checkpoints=None) -> Fit:
+    return Fit(
+        diverging(75),
+        data(),
+        [3] * len(scales),
+        SETTINGS,
+        hyperparameters={"scale": scales},
+        checkpoints=checkpoints,
+        make_log=lambda names, at: MetricsLog(
+            folder, [3] * len(scales), names, resume_at=at, tensorboard=False
+        ),
+    )
+
+
+def test_a_diverging_member_is_frozen_and_the_others_go_on(tmp_path: Path) -> None:
+    result = fit_with_divergence(tmp_path, [0.0, 1.0, 0.0]).run()
+    assert result.finished
+    assert result.diverged == {1: (75, "burst")}
+    for leaf in jax.tree.leaves(result.state):
+        assert np.all(np.isfinite(leaf))
+    # the call of updates 71 to 77 is taken back as a whole
+    assert np.asarray(result.state.count).tolist() == [130, 70, 130]
+    rows = read_rows(tmp_path / "metrics.csv")
+    assert [int(r["update"]) for r in rows if r["member"] == "1"] == [20, 30, 50, 70, 90]
+    assert [int(r["update"]) for r in rows if r["member"] == "2"][-1] == 130
+    alone = fit_with_divergence(tmp_path, [0.0]).run().state
+    assert_equal(population.member(result.state, 2), population.member(alone, 0))
+
+
+def test_a_run_without_a_member_left_stops_with_its_last_finite_state(tmp_path: Path) -> None:
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        result = fit_with_divergence(tmp_path, [1.0], checkpoints).run()
+    assert not result.finished
+    assert result.update == 80 and result.diverged == {0: (75, "burst")}
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        again = fit_with_divergence(tmp_path, [1.0], checkpoints)
+        again.resume()
+        assert again.diverged == result.diverged
+        assert np.asarray(again.state.count).tolist() == [70]
+        assert not again.run().finished and again.update == 80
+
+
+def test_members_with_other_numbers_than_there_are() -> None:
+    with pytest.raises(UserError, match="'slope' cannot differ between members"):
+        Fit(diverging(5), data(), [0], SETTINGS, hyperparameters={"slope": [1.0]})
+    with pytest.raises(UserError, match="scale has 1 values; expected one for each of the 2"):
+        Fit(diverging(5), data(), [0, 1], SETTINGS, hyperparameters={"scale": [1.0]})
