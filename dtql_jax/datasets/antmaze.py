@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dtql_jax.datasets.ant_frame import actions_from_view, view
 from dtql_jax.datasets.pointmaze import Cell, free_cells, next_cells
 from dtql_jax.datasets.policies import BehaviourPolicy
 from dtql_jax.datasets.recording import Behaviour
@@ -244,9 +245,14 @@ class AntMazeBehaviour(Behaviour):
         next_x, next_y = self._ant.waypoints.next(x, y, self._goal)
         scale = DIRECTION_LENGTH / max(math.hypot(next_x - x, next_y - y), 1e-6)
         direction = (scale * (next_x - x), scale * (next_y - y))
-        action = self._policy.action(np.concatenate([ant, direction]))
+        if self._policy.frame == "direction":
+            seen = view(ant[None], np.array([direction]))
+            action = self._policy.action(np.append(seen.inputs[0], (DIRECTION_LENGTH, 0.0)))
+            (action,) = actions_from_view(action[None], seen.quarters)
+        else:
+            action = self._policy.action(np.concatenate([ant, direction]))
         noise = ACTION_NOISE * draws.standard_normal(ACTIONS, np.float32)
-        return np.clip(action + noise, -1.0, 1.0)
+        return np.clip(action + noise, -1.0, 1.0).astype(np.float32)
 
     def arrived(self, observation: Any) -> bool:
         """Returns whether the ant is at the goal that it walked to."""

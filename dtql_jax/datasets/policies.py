@@ -4,6 +4,8 @@ A file holds a Gaussian policy with two hidden layers:
   dense_0, dense_1, mean, log_std: each /kernel (in, out) and /bias (out,);
   meta/activation: "relu" or "tanh", after each hidden layer;
   meta/squash: "tanh" (the action is the tanh of the Gaussian's draw) or "none";
+  meta/frame: optional, "direction" for an ant's policy that sees the ant as `ant_frame`
+    turns it, and acts on that;
   meta/log_std_min: optional, the lower bound of log_std (-5 where it is absent; the upper
     one is 2).
 """
@@ -41,6 +43,7 @@ def _product(row: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 _ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"relu": _relu, "tanh": np.tanh}
 _SQUASHES = ("tanh", "none")
+_FRAMES = ("direction",)
 
 # Files that come with the package, in the folder beside this module: {name: files}. A source
 # in the registry names the policies that it is collected by. What each was trained with and
@@ -61,6 +64,7 @@ def _levels(body: str) -> dict[str, tuple[str, ...]]:
 
 SHIPPED: dict[str, tuple[str, ...]] = {
     **_levels("hopper"),
+    **_levels("walker2d"),
 }
 
 # what a dataset says of its shipped policies, by the end of their name
@@ -95,12 +99,14 @@ class BehaviourPolicy:
       sha256: of the file's bytes, in hexadecimal.
       observation_dim: O.
       action_dim: A.
+      frame: "direction" or "" (see the module).
     """
 
     name: str
     sha256: str
     observation_dim: int
     action_dim: int
+    frame: str
     _layers: tuple[tuple[np.ndarray, np.ndarray], ...]
     _heads: tuple[tuple[np.ndarray, np.ndarray], ...]
     _activation: str
@@ -155,6 +161,7 @@ def read_policy(path: str | os.PathLike) -> BehaviourPolicy:
         sha256=hashlib.sha256(content).hexdigest(),
         observation_dim=layers[0][0].shape[0],
         action_dim=layers[-1][0].shape[1],
+        frame=_word(arrays, "meta/frame", _FRAMES, path) if "meta/frame" in arrays else "",
         _layers=layers[:2],
         _heads=layers[2:],
         _activation=_word(arrays, "meta/activation", tuple(_ACTIVATIONS), path),
@@ -202,7 +209,7 @@ def _read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
                     f"behaviour policy {path} lacks {', '.join(absent)}; found "
                     f"{', '.join(sorted(file.files)) or 'nothing'}"
                 )
-            optional = [key for key in ("meta/log_std_min",) if key in file.files]
+            optional = [key for key in ("meta/log_std_min", "meta/frame") if key in file.files]
             return {key: file[key] for key in (*keys, *optional)}
     except UserError:
         raise

@@ -2,7 +2,7 @@
 
 The ant is that of the maze it will collect in: the maze's model is taken as it is and its
 walls let everything through. What a policy sees is what `datasets.antmaze` gives it: the
-ant's 27 numbers, and the direction to a target, of length 10. Targets move whenever they are
+ant as seen from the direction to a target (`datasets.ant_frame`). Targets move whenever they are
 reached, and at random, so that the ant learns to turn; it is pushed at random, as walls will.
 """
 
@@ -12,6 +12,7 @@ import gymnasium
 import mujoco
 import numpy as np
 
+from dtql_jax.datasets.ant_frame import actions_from_view, view
 from dtql_jax.datasets.antmaze import DIRECTION_LENGTH, POLICY_INPUTS
 from experiments.behaviour_training.batch import MujocoBatch
 
@@ -22,14 +23,14 @@ _NEW_TARGET = 1 / 150  # a step
 _PUSH = 1 / 200  # a step
 _PUSH_STD = 0.7  # of each of the torso's six velocities
 _LEAST_UPRIGHT = 0.2  # cosine of the torso's tilt that ends an episode
-_ALIVE = 0.5
-_CONTROL_COST = 0.05
+_ALIVE = 0.2
+_CONTROL_COST = 0.01
 
 
 class AntFloor(MujocoBatch):
     """Many ants, each on a floor of its own.
 
-    Reward: the speed towards the target in m/s up to a limit, 0.5 for being upright, less 0.05
+    Reward: the speed towards the target in m/s up to a limit, 0.2 for being upright, less 0.01
     times the squared action. An episode ends with a fall.
     """
 
@@ -51,6 +52,7 @@ class AntFloor(MujocoBatch):
         self._speed = speed
         self._targets = np.zeros((ants, 2))
         self._before = np.zeros(ants)
+        self._quarters = np.zeros(ants, int)
 
     def begin(self, i: int) -> None:
         """Disturbs the ant as D4RL does, and turns half of them: a maze's ant may come to it."""
@@ -64,29 +66,16 @@ class AntFloor(MujocoBatch):
         self._move_target(i)
 
     def observations(self) -> np.ndarray:
-        """Returns the ant's 27 numbers and the direction."""
-        ways = self._targets - self.qpos[:, :2]
-        lengths = np.maximum(np.linalg.norm(ways, axis=1, keepdims=True), 1e-6)
-        parts = self.qpos[:, 2:15], self.qvel[:, :14], DIRECTION_LENGTH * ways / lengths
-        return np.concatenate(parts, 1).astype(np.float32)
+        """Returns the ants as seen from their directions, and the direction there."""
+        ants = np.concatenate([self.qpos[:, 2:15], self.qvel[:, :14]], 1)
+        seen = view(ants, self._targets - self.qpos[:, :2])
+        self._quarters = seen.quarters
+        directions = np.tile([DIRECTION_LENGTH, 0.0], (self.num_envs, 1))
+        return np.concatenate([seen.inputs, directions], 1).astype(np.float32)
 
-    def turned(self, observations: np.ndarray) -> np.ndarray:
-        """Returns the same ants and targets, each turned by a random angle about the vertical."""
-        result = observations.copy()
-        angles = self.draws.uniform(-np.pi, np.pi, len(result))
-        sin, cos = np.sin(angles / 2), np.cos(angles / 2)
-        w, x, y, z = observations[:, 1:5].T
-        turned = np.stack(
-            [cos * w - sin * z, cos * x - sin * y, cos * y + sin * x, cos * z + sin * w]
-        )
-        # an episode begins with this sign
-        result[:, 1:5] = (turned * np.where(turned[0] < 0, -1.0, 1.0)).T
-        sin, cos = np.sin(angles), np.cos(angles)
-        # the velocity, and the direction; the angular velocity is the torso's own
-        for i in (13, 27):
-            x, y = observations[:, i : i + 2].T
-            result[:, i], result[:, i + 1] = cos * x - sin * y, sin * x + cos * y
-        return result
+    def step_async(self, actions: np.ndarray) -> None:
+        """Keeps the ants' own actions."""
+        super().step_async(actions_from_view(actions, self._quarters))
 
     def before_step(self) -> None:
         """Pushes some ants."""

@@ -85,9 +85,9 @@ def _bodies() -> list[Body]:
         envs=64,
         rollout=128,
         batch=512,
-        log_std=-0.5,
-        hidden=128,
-        critic_hidden=128,
+        epochs=8,
+        hidden=64,
+        critic_hidden=64,
     )
     return [
         Body("hopper", "levels", get_task("hopper-medium").generated, Settings(1_500_000)),
@@ -99,7 +99,13 @@ def _bodies() -> list[Body]:
             Settings(2_500_000, gamma=0.98, gae=0.92, log_std=-1.0),
         ),
         Body("antmaze-d4rl-ant", "ant", antmaze.generated, ant, speed=2.5),
-        Body("antmaze-gymnasium-ant", "ant", antmaze.generated_variants[0], ant, speed=4.0),
+        Body(
+            "antmaze-gymnasium-ant",
+            "ant",
+            antmaze.generated_variants[0],
+            dataclasses.replace(ant, log_std=-0.5),
+            speed=4.0,
+        ),
         Body(
             "pen",
             "best",

@@ -72,8 +72,6 @@ def train(body: Body, seed: int, folder: pathlib.Path, snapshots: int, report: R
         },
         seed=seed,
     )
-    if isinstance(batch, AntFloor):
-        model.turned = lambda rows: env.normalize_obs(batch.turned(env.unnormalize_obs(rows)))
     marks = [settings.steps * (i / snapshots) ** 2 for i in range(snapshots + 1)]
     try:
         exact = settings.steps * settings.euler
@@ -94,7 +92,7 @@ def train(body: Body, seed: int, folder: pathlib.Path, snapshots: int, report: R
     }
 
 
-def write_policy(path: pathlib.Path, actor: dict[str, Any], env: VecNormalize) -> None:
+def write_policy(path: pathlib.Path, actor: dict[str, Any], env: VecNormalize, frame: str) -> None:
     """Writes a policy as float16, with the normalisation of its inputs in the first layer."""
     layers = actor["params"]
     mean, std = env.obs_rms.mean, np.sqrt(env.obs_rms.var + env.epsilon)
@@ -109,7 +107,10 @@ def write_policy(path: pathlib.Path, actor: dict[str, Any], env: VecNormalize) -
     arrays["log_std/kernel"] = np.zeros_like(arrays["mean/kernel"])
     arrays["log_std/bias"] = np.asarray(layers["log_std"])
     halves = {key: array.astype(np.float16) for key, array in arrays.items()}
-    np.savez_compressed(path, **halves, **{"meta/activation": "tanh", "meta/squash": "none"})
+    words = {"meta/activation": "tanh", "meta/squash": "none"}
+    if frame:
+        words["meta/frame"] = frame
+    np.savez_compressed(path, **halves, **words)
 
 
 def _environments(body: Body, seed: int) -> VecEnv:
@@ -138,6 +139,7 @@ class _Snapshots(BaseCallback):
     ):
         super().__init__()
         self._batch, self._exact = batch, exact
+        self._ant = isinstance(batch, AntFloor)
         self._marks, self._folder, self._report = marks, folder, report
         self._began = time.perf_counter()
         self._returns: list[float] = []
@@ -170,7 +172,7 @@ class _Snapshots(BaseCallback):
         env = self.model.get_vec_normalize_env()
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # an overflow of float16
-            write_policy(path, parameters, env)
+            write_policy(path, parameters, env, "direction" if self._ant else "")
         seconds = time.perf_counter() - self._began
         recent = np.mean(self._returns) if self._returns else np.nan
         std = np.exp(parameters["params"]["log_std"]).mean()

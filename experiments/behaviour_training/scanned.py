@@ -6,7 +6,6 @@ it. What is computed is sbx-rl's own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -17,14 +16,7 @@ from sbx import PPO
 
 
 class ScannedPPO(PPO):
-    """PPO without its log of losses.
-
-    Attributes:
-      turned: None, or returns a symmetric image of observations; the same action has the same
-        advantage there, so each row of a rollout counts twice.
-    """
-
-    turned: Callable[[np.ndarray], np.ndarray] | None = None
+    """PPO without its log of losses."""
 
     def train(self) -> None:
         """Makes the updates of one rollout."""
@@ -38,10 +30,6 @@ class ScannedPPO(PPO):
             name: getattr(rows, name).numpy()
             for name in ("observations", "actions", "advantages", "returns", "old_log_prob")
         }
-        if self.turned is not None:
-            data = {name: np.concatenate([array, array]) for name, array in data.items()}
-            half = len(data["returns"]) // 2
-            data["observations"][half:] = self.turned(data["observations"][half:])
         size = len(data["returns"])
         orders = np.stack([np.random.permutation(size) for _ in range(self.n_epochs)])
         batches = orders.reshape(-1, self.batch_size)

@@ -27,7 +27,7 @@ def policy_file(tmp_path):
 class Recorder:
     """A policy that keeps what it is asked."""
 
-    observation_dim, action_dim, name = 29, 8, "recorder"
+    observation_dim, action_dim, name, frame = 29, 8, "recorder", ""
 
     def __init__(self):
         self.inputs = []
