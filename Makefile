@@ -13,7 +13,7 @@ ALGO ?= dtql
 given = $(if $($(1)),--$(2)=$($(1)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train resume evaluate compare export data data-info test test-slow lint lock clean
+.PHONY: help setup train resume evaluate compare report export data data-info test test-slow lint lock clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
@@ -39,6 +39,9 @@ evaluate: $(READY)  ## Play the newest checkpoint of a run again: RUN= EPISODES=
 
 compare: $(READY)  ## One table of all algorithms on a task, same data, updates and seeds: ENV= OUT=
 	@$(RUN_PYTHON) -m experiments.compare $(if $(filter file,$(origin ENV)),,--env=$(ENV)) $(call given,SEEDS,seeds) $(call given,OUT,out) $(ARGS)
+
+report: $(READY)  ## An HTML page and a Markdown file of one run or several: RUN=A,B OUT=
+	@$(RUN_PYTHON) -m experiments.report --run=$(RUN) $(call given,OUT,out) $(ARGS)
 
 export: $(READY)  ## A run's policy as one file that runs with JAX alone: RUN= OUT= (ARGS=--npz)
 	@$(RUN_PYTHON) -m experiments.export --run=$(RUN) $(call given,OUT,out) $(ARGS)
