@@ -96,20 +96,20 @@ def _bodies() -> list[Body]:
             "halfcheetah",
             "levels",
             get_task("halfcheetah-medium").generated,
-            Settings(2_500_000, gamma=0.98, gae=0.92, log_std=-1.0),
+            Settings(2_000_000, gamma=0.98, gae=0.92, log_std=-1.0),
         ),
         Body("antmaze-d4rl-ant", "ant", antmaze.generated, ant, speed=2.5),
         Body(
             "antmaze-gymnasium-ant",
             "ant",
             antmaze.generated_variants[0],
-            dataclasses.replace(ant, log_std=-0.5),
+            dataclasses.replace(ant, steps=1_500_000, log_std=-0.5),
             speed=4.0,
         ),
         Body(
             "pen",
             "best",
             get_task("pen-expert").generated,
-            Settings(1_000_000, envs=32, rollout=128, log_std=-0.5, euler=0.0),
+            Settings(500_000, envs=32, rollout=128, log_std=-0.5, euler=0.0),
         ),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
+import gymnasium
 import numpy as np
 
 from dtql_jax.datasets.antmaze import AntMazeBehaviour
@@ -19,6 +20,15 @@ from dtql_jax.envs.make import make_base_env
 _MEASUREMENT = 7_000
 
 MAZES = {"umaze": "antmaze-umaze", "medium": "antmaze-medium-play", "large": "antmaze-large-play"}
+
+
+class _ToEvaluationGoal(AntMazeBehaviour):
+    """Walks to the very goal that is rewarded; collections walk to places around it."""
+
+    def begin(self, env: gymnasium.Env, seed: int, draws: np.random.Generator) -> Any:
+        observation = super().begin(env, seed, draws)
+        self._goal = tuple(env.unwrapped.goal.tolist())
+        return observation
 
 
 def measure_returns(
@@ -58,7 +68,7 @@ def measure_maze(
     )
     env = make_base_env(source.env)
     try:
-        behaviour = AntMazeBehaviour(env, read_policy(path))
+        behaviour = _ToEvaluationGoal(env, read_policy(path))
         played = [play(env, behaviour, (_MEASUREMENT, seed, i)) for i in range(episodes)]
     finally:
         env.close()
