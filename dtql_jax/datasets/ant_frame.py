@@ -2,7 +2,7 @@
 
 Turning the world about the vertical changes nothing for an ant on a floor, nor does a quarter
 turn of the ant: its four legs are alike. So the world is turned until the direction is +x,
-and the legs are numbered anew from the one on the left of the heading that is nearest to it.
+and the ant's own frame by as many quarters as bring its heading nearest to that.
 A policy that sees an ant so has to learn one direction instead of all.
 
 Arrays are in the order of MuJoCo's ant: height, quaternion, four times hip and ankle, then
@@ -12,76 +12,94 @@ fourth leg. Legs follow each other counterclockwise, the first at 45 degrees.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
 
 import numpy as np
 
+_QUARTER = math.pi / 2
 # the ankles' axes do not turn with the legs; with these signs they do
-_SIGNS = np.array([[1.0, 1.0], [1.0, -1.0], [1.0, -1.0], [1.0, 1.0]])
-_LEGS = np.arange(4)
+_ANKLES = (1.0, -1.0, -1.0, 1.0)
+_FIRST_MOTOR = 3
 
 
-class AntView(NamedTuple):
-    """Ants as seen from their directions.
+def _tables() -> tuple[np.ndarray, ...]:
+    """Returns, for each number of quarters, which entry of the ant is where, and its sign.
 
-    Attributes:
-      inputs: [N, 27], the ants.
-      quarters: [N], how many legs further the first leg is.
+    Then the same for the ant's own actions.
     """
+    order = np.tile(np.arange(27), (4, 1))
+    motors = np.zeros((4, 8), int)
+    signs, motor_signs = np.ones((4, 27)), np.ones((4, 8))
+    for quarter in range(4):
+        for leg in range(4):
+            own = (leg + quarter) % 4
+            for start in (5, 19):
+                here = start + 2 * leg
+                order[quarter, here : here + 2] = start + 2 * own, start + 2 * own + 1
+                signs[quarter, here + 1] = _ANKLES[own]
+            motor = 2 * ((own - _FIRST_MOTOR) % 4)
+            motors[quarter, motor : motor + 2] = 2 * leg, 2 * leg + 1
+            motor_signs[quarter, motor + 1] = _ANKLES[own]
+    return order, signs, motors, motor_signs
 
-    inputs: np.ndarray
-    quarters: np.ndarray
+
+_ORDER, _SIGNS, _MOTORS, _MOTOR_SIGNS = _tables()
 
 
-def view(ants: np.ndarray, directions: np.ndarray) -> AntView:
+def view(ants: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Turns ants so that their directions are +x.
 
     Args:
       ants: [N, 27], all but their positions.
       directions: [N, 2], of any length.
+
+    Returns:
+      (the ants [N, 27], the quarters [N] that their own frames were turned by).
     """
     angles = np.arctan2(directions[:, 1], directions[:, 0])
     w, x, y, z = ants[:, 1:5].T
     headings = np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
-    quarters = np.round((angles - headings) / (np.pi / 2)).astype(int) % 4
-    result = np.empty(ants.shape)
-    result[:, 0] = ants[:, 0]
-    # the world is turned by -angle, the ant's own frame by quarters
-    half = -angles / 2
-    sin, cos = np.sin(half), np.cos(half)
+    quarters = np.round((angles - headings) / _QUARTER).astype(int) % 4
+    result = np.take_along_axis(ants, _ORDER[quarters], 1) * _SIGNS[quarters]
+    sin, cos = np.sin(-angles / 2), np.cos(-angles / 2)
     w, x, y, z = cos * w - sin * z, cos * x - sin * y, cos * y + sin * x, cos * z + sin * w
-    half = quarters * np.pi / 4
-    sin, cos = np.sin(half), np.cos(half)
+    sin, cos = np.sin(quarters * _QUARTER / 2), np.cos(quarters * _QUARTER / 2)
     w, x, y, z = w * cos - z * sin, x * cos + y * sin, y * cos - x * sin, z * cos + w * sin
     result[:, 1:5] = (np.where(w < 0, -1.0, 1.0) * np.stack([w, x, y, z])).T
-    result[:, 13:15] = _turned(ants[:, 13:15], -angles)
-    result[:, 15] = ants[:, 15]
-    result[:, 16:18] = _turned(ants[:, 16:18], -quarters * np.pi / 2)
-    result[:, 18] = ants[:, 18]
-    legs = (_LEGS + quarters[:, None]) % 4
-    for start in (5, 19):
-        joints = ants[:, start : start + 8].reshape(-1, 4, 2) * _SIGNS
-        result[:, start : start + 8] = np.take_along_axis(joints, legs[:, :, None], 1).reshape(
-            -1, 8
-        )
-    return AntView(result, quarters)
+    for i, turns in ((13, angles), (16, quarters * _QUARTER)):
+        (x, y), sin, cos = ants[:, i : i + 2].T, np.sin(turns), np.cos(turns)
+        result[:, i], result[:, i + 1] = cos * x + sin * y, cos * y - sin * x
+    return result, quarters
 
 
 def actions_from_view(actions: np.ndarray, quarters: np.ndarray) -> np.ndarray:
-    """Returns the ants' own actions, [N, 8], for actions on what `view` gave.
+    """Returns the ants' own actions for actions on what `view` gave.
 
     Args:
       actions: [N, 8], four times hip and ankle, in the order and with the signs of the view.
       quarters: [N], of the view.
     """
-    # leg i of the ant is leg i - quarters of the view; its motors begin with the fourth leg
-    own = np.array([3, 0, 1, 2])
-    legs = (own - quarters[:, None]) % 4
-    chosen = np.take_along_axis(actions.reshape(-1, 4, 2), legs[:, :, None], 1)
-    return (chosen * _SIGNS[own]).reshape(-1, 8)
+    return np.take_along_axis(actions, _MOTORS[quarters], 1) * _MOTOR_SIGNS[quarters]
 
 
-def _turned(vectors: np.ndarray, angles: np.ndarray) -> np.ndarray:
-    sin, cos = np.sin(angles), np.cos(angles)
-    x, y = vectors.T
-    return np.stack([cos * x - sin * y, sin * x + cos * y], 1)
+def view_one(ant: np.ndarray, direction: tuple[float, float]) -> tuple[np.ndarray, int]:
+    """`view` of one ant, ten times as fast."""
+    angle = math.atan2(direction[1], direction[0])
+    w, x, y, z = ant[1:5].tolist()
+    heading = math.atan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
+    quarter = round((angle - heading) / _QUARTER) % 4
+    result = ant[_ORDER[quarter]] * _SIGNS[quarter]
+    sin, cos = math.sin(-angle / 2), math.cos(-angle / 2)
+    w, x, y, z = cos * w - sin * z, cos * x - sin * y, cos * y + sin * x, cos * z + sin * w
+    sin, cos = math.sin(quarter * _QUARTER / 2), math.cos(quarter * _QUARTER / 2)
+    w, x, y, z = w * cos - z * sin, x * cos + y * sin, y * cos - x * sin, z * cos + w * sin
+    result[1:5] = (-w, -x, -y, -z) if w < 0 else (w, x, y, z)
+    for i, turn in ((13, angle), (16, quarter * _QUARTER)):
+        (x, y), sin, cos = ant[i : i + 2].tolist(), math.sin(turn), math.cos(turn)
+        result[i : i + 2] = cos * x + sin * y, cos * y - sin * x
+    return result, quarter
+
+
+def action_from_view(action: np.ndarray, quarter: int) -> np.ndarray:
+    """`actions_from_view` of one ant."""
+    return action[_MOTORS[quarter]] * _MOTOR_SIGNS[quarter]

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dtql_jax.datasets.ant_frame import actions_from_view, view
+from dtql_jax.datasets.ant_frame import action_from_view, view_one
 from dtql_jax.datasets.pointmaze import Cell, free_cells, next_cells
 from dtql_jax.datasets.policies import BehaviourPolicy
 from dtql_jax.datasets.recording import Behaviour
@@ -246,9 +246,9 @@ class AntMazeBehaviour(Behaviour):
         scale = DIRECTION_LENGTH / max(math.hypot(next_x - x, next_y - y), 1e-6)
         direction = (scale * (next_x - x), scale * (next_y - y))
         if self._policy.frame == "direction":
-            seen = view(ant[None], np.array([direction]))
-            action = self._policy.action(np.append(seen.inputs[0], (DIRECTION_LENGTH, 0.0)))
-            (action,) = actions_from_view(action[None], seen.quarters)
+            seen, quarter = view_one(ant, direction)
+            action = self._policy.action(np.append(seen, (DIRECTION_LENGTH, 0.0)))
+            action = action_from_view(action, quarter)
         else:
             action = self._policy.action(np.concatenate([ant, direction]))
         noise = ACTION_NOISE * draws.standard_normal(ACTIONS, np.float32)

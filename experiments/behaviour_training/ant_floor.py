@@ -68,10 +68,9 @@ class AntFloor(MujocoBatch):
     def observations(self) -> np.ndarray:
         """Returns the ants as seen from their directions, and the direction there."""
         ants = np.concatenate([self.qpos[:, 2:15], self.qvel[:, :14]], 1)
-        seen = view(ants, self._targets - self.qpos[:, :2])
-        self._quarters = seen.quarters
+        seen, self._quarters = view(ants, self._targets - self.qpos[:, :2])
         directions = np.tile([DIRECTION_LENGTH, 0.0], (self.num_envs, 1))
-        return np.concatenate([seen.inputs, directions], 1).astype(np.float32)
+        return np.concatenate([seen, directions], 1).astype(np.float32)
 
     def step_async(self, actions: np.ndarray) -> None:
         """Keeps the ants' own actions."""
