@@ -25,4 +25,7 @@ def get_config(task: str, preset: str, algorithm: str) -> ml_collections.ConfigD
     settings = {"learning_rate": 3e-4, "alpha": 1.0, "lr_decay": False}
     set_published(config, "pointmaze", task, gamma=1.0, expectile=0.9, **settings)
     config.update(train_steps=steps, batch_size=256)  # the same for every algorithm
+    if algorithm == "dql_kl":
+        # rewards of -1 a step make Q tens; below about 50 it drives the policy out of the data
+        config.algorithm.alpha = 100.0
     return config
