@@ -37,6 +37,9 @@ resume: $(READY)  ## Go on with a stopped run: RUN=
 evaluate: $(READY)  ## Play the newest checkpoint of a run again: RUN= EPISODES=
 	@$(RUN_PYTHON) -m experiments.evaluate --run=$(RUN) $(call given,EPISODES,episodes) $(ARGS)
 
+sweep: $(READY)  ## Many settings, seeds and tasks: ENV= SEEDS= OUT= ARGS="--sweep alpha=0.5,1,5"
+	@$(RUN_PYTHON) -m experiments.sweep --env=$(ENV) --preset=$(PRESET) --algorithm=$(ALGO) $(call given,SEEDS,seeds) $(call given,STEPS,steps) $(call given,SOURCE,source) $(call given,OUT,out) $(ARGS)
+
 compare: $(READY)  ## One table of all algorithms on a task, same data, updates and seeds: ENV= OUT=
 	@$(RUN_PYTHON) -m experiments.compare $(if $(filter file,$(origin ENV)),,--env=$(ENV)) $(call given,SEEDS,seeds) $(call given,OUT,out) $(ARGS)
 
