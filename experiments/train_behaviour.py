@@ -26,6 +26,7 @@ def define(argv: list[str]) -> None:
     )
     flags.DEFINE_string("out", "runs/behaviour", "Folder that BODY/ is made in.")
     flags.DEFINE_integer("seed", 0, "Of the training.")
+    flags.DEFINE_integer("stop", 0, "Ends the training after so many steps; 0: after all.")
     flags.DEFINE_integer("snapshots", 30, "How many are written along the training.")
     flags.DEFINE_integer("episodes", 100, "That each chosen policy is measured with.")
     flags.DEFINE_boolean("train", True, "--notrain takes the snapshots that are there.")
@@ -37,8 +38,10 @@ def run() -> None:
     from experiments.behaviour_training import bodies, shipping
 
     body = bodies.get_body(values.body)
-    if min(values.snapshots, values.episodes) < 1 or values.seed < 0:
-        raise UserError("expected at least one snapshot and episode, and a seed of 0 or more")
+    if min(values.snapshots, values.episodes) < 1 or min(values.seed, values.stop) < 0:
+        raise UserError(
+            "expected at least one snapshot and episode, and a seed and stop that are not negative"
+        )
     folder = pathlib.Path(values.out) / body.name
     if values.train:
         if importlib.util.find_spec("sbx") is None:
@@ -49,9 +52,12 @@ def run() -> None:
 
         shutil.rmtree(folder / "snapshots", ignore_errors=True)
         (folder / "snapshots").mkdir(parents=True)
-        account = ppo.train(body, values.seed, folder / "snapshots", values.snapshots, _report)
+        account = ppo.train(
+            body, values.seed, folder / "snapshots", values.snapshots, values.stop, _report
+        )
+        stop = f" --stop={values.stop}" if values.stop else ""
         account["command"] = (
-            f"python -m experiments.train_behaviour --body={body.name} --seed={values.seed}"
+            f"python -m experiments.train_behaviour --body={body.name} --seed={values.seed}{stop}"
         )
         (folder / "training.json").write_text(json.dumps(account, indent=2) + "\n")
     elif not (folder / "training.json").is_file():

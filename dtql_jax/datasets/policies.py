@@ -65,6 +65,7 @@ def _levels(body: str) -> dict[str, tuple[str, ...]]:
 SHIPPED: dict[str, tuple[str, ...]] = {
     **_levels("hopper"),
     **_levels("walker2d"),
+    "antmaze-d4rl-ant": ("antmaze-d4rl-ant.npz",),
 }
 
 # what a dataset says of its shipped policies, by the end of their name

@@ -32,7 +32,9 @@ _VERSIONS = ("sbx-rl", "stable-baselines3", "jax", "flax", "mujoco", "gymnasium"
 Report = Callable[[str], None]
 
 
-def train(body: Body, seed: int, folder: pathlib.Path, snapshots: int, report: Report) -> dict:
+def train(
+    body: Body, seed: int, folder: pathlib.Path, snapshots: int, stop: int, report: Report
+) -> dict[str, Any]:
     """Trains a policy and writes snapshots of it, FOLDER/STEPS.npz.
 
     Args:
@@ -41,6 +43,7 @@ def train(body: Body, seed: int, folder: pathlib.Path, snapshots: int, report: R
       folder: exists.
       snapshots: how many after the untrained policy; closer together at the beginning, where
         most is learned.
+      stop: steps after which to end, as if the training had been stopped there; 0: the body's.
       report: told of progress.
 
     Returns:
@@ -75,7 +78,7 @@ def train(body: Body, seed: int, folder: pathlib.Path, snapshots: int, report: R
     marks = [settings.steps * (i / snapshots) ** 2 for i in range(snapshots + 1)]
     try:
         exact = settings.steps * settings.euler
-        model.learn(settings.steps, callback=_Snapshots(marks, folder, report, batch, exact))
+        model.learn(settings.steps, callback=_Snapshots(marks, folder, report, batch, exact, stop))
     finally:
         env.close()
     return {
@@ -136,8 +139,10 @@ class _Snapshots(BaseCallback):
         report: Report,
         batch: VecEnv,
         exact: float,
+        stop: int,
     ):
         super().__init__()
+        self._stop = stop
         self._batch, self._exact = batch, exact
         self._ant = isinstance(batch, AntFloor)
         self._marks, self._folder, self._report = marks, folder, report
@@ -151,7 +156,7 @@ class _Snapshots(BaseCallback):
         self._sums = rewards.astype(np.float64) + (0 if self._sums is None else self._sums)
         self._returns = (self._returns + self._sums[dones].tolist())[-100:]
         self._sums[dones] = 0.0
-        return True
+        return not self._stop or self.model.num_timesteps < self._stop
 
     def _on_rollout_start(self) -> None:
         if isinstance(self._batch, MujocoBatch) and self.model.num_timesteps >= self._exact:
