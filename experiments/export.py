@@ -41,7 +41,10 @@ def metadata(run: dict[str, Any], config: dict[str, Any], member: int, update: i
     from experiments import runner
 
     who = runner.members_of(run)[member]
-    dataset, algorithm = run["dataset"], config["algorithm"]
+    from experiments.runner import members_of
+
+    dataset, own = run["dataset"], members_of(run)[member]
+    algorithm = config["algorithm"] | own.settings
     names = ("source", "dataset_id", "fingerprint", "observation_layout")
     return {
         "task": config["task"],
@@ -79,9 +82,7 @@ def run() -> None:
     with RunFolder.open(values.run) as folder:
         config = acting_config(folder.run["config"], values.selection)
         fit = restore.fit_of(folder, config)
-        if not 0 <= values.member < len(fit.seeds):
-            last = len(fit.seeds) - 1
-            raise UserError(f"--member is {values.member}; the run's members are 0 to {last}")
+        restore.check_member(fit, values.member)
         about = metadata(folder.run, config, values.member, fit.update)
         dataset = folder.run["dataset"]
         ones = np.ones(dataset["action_dim"], np.float32)

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from dtql_jax.errors import UserError
 from dtql_jax.training.checkpoint import Checkpoints
 from dtql_jax.training.fit import Fit
 from dtql_jax.training.run_folder import RunFolder
@@ -27,9 +28,16 @@ def fit_of(folder: RunFolder, config: dict[str, Any] | None = None) -> Fit:
     one = np.zeros(1, np.float32)
     # sizes are all that a state takes from its data
     data = Transition(observation, action, observation, one, one)
+    members = runner.members_of(folder.run)
     with Checkpoints(folder.path / "checkpoints") as checkpoints:
-        members = runner.members_of(folder.run)
-        config = config or folder.run["config"]
-        fit = runner.make_fit(config, data, members, checkpoints=checkpoints)
+        fit = runner.make_fit(
+            config or folder.run["config"], data, members, checkpoints=checkpoints
+        )
         fit.resume()
     return fit
+
+
+def check_member(fit: Fit, member: int) -> None:
+    """UserError unless the run has a member of this number."""
+    if not 0 <= member < len(fit.seeds):
+        raise UserError(f"--member is {member}; the run's members are 0 to {len(fit.seeds) - 1}")

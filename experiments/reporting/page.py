@@ -136,6 +136,10 @@ def _run(run: Run) -> dict[str, Any]:
 def repeat(run: Run) -> str:
     """The shortest command that makes a run's configuration, beginning with the defaults."""
     config = run.config
+    if any(settings for _, settings in run.members) and "command" in run.content:
+        # a population of settings: only the command that began it says them all
+        _, script, *rest = run.content["command"]
+        return shlex.join(["python", "-m", f"experiments.{Path(script).stem}", *rest])
     words = ["python -m experiments.train", f"--env={config['task']}"]
     words += [f"--preset={config['preset']}", f"--algorithm={config['algorithm']['name']}"]
     given = flat_settings(Variant("", [(run, 0)], {}))

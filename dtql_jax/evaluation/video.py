@@ -1,0 +1,199 @@
+"""Films episodes of a policy with MuJoCo's offscreen renderer.
+
+An episode that is filmed is the one that an evaluation plays: the same start and the same draws.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dtql_jax.envs.spec import EnvSpec
+from dtql_jax.errors import UserError
+from dtql_jax.evaluation.simulator import episode_seed
+
+FORMATS = (".mp4", ".gif")
+_RENDERERS = ("egl", "osmesa")
+_PROBE = """
+import mujoco
+model = mujoco.MjModel.from_xml_string("<mujoco><worldbody><geom size='.1'/></worldbody></mujoco>")
+renderer = mujoco.Renderer(model, 16, 16)
+renderer.update_scene(mujoco.MjData(model))
+renderer.render()
+renderer.close()
+"""
+
+# observations [O] float32, episode, step -> action [A]
+Act = Callable[[np.ndarray, int, int], np.ndarray]
+
+
+class Frame(NamedTuple):
+    """One picture of an episode.
+
+    Attributes:
+      image: [H, W, 3] uint8.
+      episode: its number.
+      step: steps taken before it.
+      reward: sum of the rewards so far.
+      ended: "" while the episode goes on, else "success", "terminated" or "time is up".
+    """
+
+    image: np.ndarray
+    episode: int
+    step: int
+    reward: float
+    ended: str
+
+
+def choose_renderer() -> str:
+    """Finds an OpenGL that renders without a screen and sets $MUJOCO_GL to it.
+
+    Each candidate is tried in a process of its own, since a failed one cannot be taken back.
+    A $MUJOCO_GL that is set already is the only one tried. To be called before MuJoCo is imported.
+
+    Returns:
+      "egl", "osmesa" or what $MUJOCO_GL said.
+
+    Raises:
+      UserError: none of them works here.
+    """
+    given = os.environ.get("MUJOCO_GL")
+    tried = (given,) if given else _RENDERERS
+    for name in tried:
+        ended = subprocess.run(
+            [sys.executable, "-c", _PROBE],
+            env=os.environ | {"MUJOCO_GL": name},
+            capture_output=True,
+            check=False,
+        )
+        if ended.returncode == 0:
+            os.environ["MUJOCO_GL"] = name
+            return name
+    raise UserError(
+        f"no OpenGL here that renders without a screen (tried MUJOCO_GL={', '.join(tried)}); "
+        "install one, on Debian `apt-get install libosmesa6` (CPU) or `libegl1` (GPU driver)"
+    )
+
+
+def play(spec: EnvSpec, act: Act, seed: int, episodes: Sequence[int]) -> Iterator[Frame]:
+    """Plays episodes and yields a frame before the first step and after each.
+
+    Args:
+      spec: the environment.
+      act: the policy; actions are clipped to the action space.
+      seed: of the population's member that plays.
+      episodes: numbers of the evaluation's episodes.
+
+    Raises:
+      UserError: the environment cannot render.
+    """
+    from dtql_jax.envs.make import make_env
+
+    env = make_env(spec, render_mode="rgb_array")
+    try:
+        for episode in episodes:
+            observation, _ = env.reset(seed=episode_seed(seed, episode))
+            total, ended, step = 0.0, "", 0
+            yield Frame(_render(env, spec), episode, 0, total, ended)
+            while not ended:
+                action = np.asarray(act(np.asarray(observation, np.float32), episode, step))
+                action = np.clip(action, env.action_space.low, env.action_space.high)
+                observation, reward, terminated, truncated, _ = env.step(action.astype(np.float32))
+                step, total = step + 1, total + float(reward)
+                if terminated or truncated or step >= spec.max_episode_steps:
+                    success = spec.success == "reward" and total > 0
+                    ended = "success" if success else "terminated" if terminated else "time is up"
+                yield Frame(_render(env, spec), episode, step, total, ended)
+    finally:
+        env.close()
+
+
+def frame_rate(spec: EnvSpec) -> int:
+    """Frames a second at which an episode takes its true time."""
+    from dtql_jax.envs.make import make_env
+
+    env = make_env(spec)
+    try:
+        return int(env.metadata.get("render_fps", 30))
+    finally:
+        env.close()
+
+
+def _render(env: Any, spec: EnvSpec) -> np.ndarray:
+    try:
+        image = env.render()
+    except Exception as error:  # whatever an OpenGL raises
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{spec.env_id} cannot be rendered: {reason}") from error
+    image = np.asarray(image)
+    if image.ndim != 3 or image.shape[-1] != 3:
+        raise UserError(f"{spec.env_id} rendered {image.shape}; expected [height, width, 3]")
+    return image.astype(np.uint8)
+
+
+def captioned(frame: Frame, title: str) -> np.ndarray:
+    """The frame above a strip with its caption; height and width are even, as video needs."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    height, width = (size - size % 2 for size in frame.image.shape[:2])
+    sheet = Image.new("RGB", (width, height + 44), "white")
+    sheet.paste(Image.fromarray(frame.image[:height, :width]), (0, 0))
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
+    draw.text((8, height + 4), title, fill="#22262B", font=font)
+    words = f"episode {frame.episode}, step {frame.step}, return {frame.reward:.4g}"
+    colour = {"": "#6B737C", "success": "#0072B2"}.get(frame.ended, "#D55E00")
+    words += f": {frame.ended}" if frame.ended else ""
+    draw.text((8, height + 23), words, fill=colour, font=font)
+    return np.asarray(sheet)
+
+
+class Film:
+    """A video file that is written frame by frame; a context manager.
+
+    MP4 (H.264) for films, GIF where a player is not wanted.
+    """
+
+    def __init__(self, path: str | os.PathLike, fps: int) -> None:
+        """Opens the file.
+
+        Raises:
+          UserError: another ending than .mp4 or .gif, or the file cannot be written.
+        """
+        self.path = Path(path)
+        if self.path.suffix.lower() not in FORMATS:
+            raise UserError(f"video {path}: expected a name that ends in .mp4 or .gif")
+        import imageio.v2 as imageio
+
+        gif = self.path.suffix.lower() == ".gif"
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if gif:
+                # times of a GIF are whole hundredths of a second
+                options: dict[str, Any] = {"duration": max(20, round(1000 / fps / 10) * 10)}
+                self._writer = imageio.get_writer(self.path, mode="I", loop=0, **options)
+            else:
+                self._writer = imageio.get_writer(
+                    self.path, fps=fps, codec="libx264", quality=7, macro_block_size=2
+                )
+        except OSError as error:
+            raise UserError(f"video {path} cannot be written: {error.strerror or error}") from error
+
+    def add(self, image: np.ndarray) -> None:
+        """Appends one frame, [H, W, 3] uint8, of the same size as the others."""
+        with warnings.catch_warnings():
+            # ffmpeg is started with the first frame, by fork and exec: no JAX runs in the child
+            warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called")
+            self._writer.append_data(image)
+
+    def __enter__(self) -> Film:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._writer.close()
