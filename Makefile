@@ -13,7 +13,7 @@ ALGO ?= dtql
 given = $(if $($(1)),--$(2)=$($(1)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train resume evaluate compare report export video data data-info test test-slow lint lock clean
+.PHONY: help setup train resume evaluate compare report export video decisions data data-info test test-slow lint lock clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
@@ -51,6 +51,9 @@ export: $(READY)  ## A run's policy as one file that runs with JAX alone: RUN= O
 
 video: $(READY)  ## Film episodes of a run's policy: RUN= OUT=film.mp4 (ARGS=--episodes=3)
 	@$(RUN_PYTHON) -m experiments.video --run=$(RUN) $(call given,OUT,out) $(ARGS)
+
+decisions: $(READY)  ## Candidates, diffusion samples and Q at states of a point maze: RUN= OUT=
+	@$(RUN_PYTHON) -m experiments.decisions --run=$(RUN) $(call given,OUT,out) $(ARGS)
 
 data: $(READY)  ## Get or collect a task's data without training: ENV= SOURCE=
 	@$(RUN_PYTHON) -m experiments.collect --env=$(ENV) $(call given,SOURCE,source) $(ARGS)
