@@ -4,13 +4,36 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dtql_jax.algorithms.base import Algorithm
+    from dtql_jax.api import Score, Trained, train
+    from dtql_jax.errors import UserError
     from dtql_jax.export import LoadedPolicy, load_policy
+    from dtql_jax.types import Transition
 
 __version__ = "0.1.0"
 
 # imported at their first use: a policy from a file does without the simulators and networks
-_PLACES = {"LoadedPolicy": "export", "load_policy": "export"}
-__all__ = ["LoadedPolicy", "__version__", "load_policy"]
+_PLACES = {
+    "Algorithm": "algorithms.base",
+    "LoadedPolicy": "export",
+    "Score": "api",
+    "Trained": "api",
+    "Transition": "types",
+    "UserError": "errors",
+    "load_policy": "export",
+    "train": "api",
+}
+__all__ = [
+    "Algorithm",
+    "LoadedPolicy",
+    "Score",
+    "Trained",
+    "Transition",
+    "UserError",
+    "__version__",
+    "load_policy",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -151,7 +151,8 @@ def export_weights(
     """
     weights = acting_weights(act, state, observation_dim)
     text = np.array(json.dumps(dict(metadata), allow_nan=False))
-    _write(Path(path), lambda file: np.savez(file, metadata=text, **weights))
+    arrays: dict[str, Any] = {"metadata": text, **weights}
+    _write(Path(path), lambda file: np.savez(file, **arrays))
 
 
 @contextlib.contextmanager

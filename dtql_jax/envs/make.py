@@ -65,7 +65,8 @@ def make_base_env(spec: EnvSpec, render_mode: str | None = None) -> gymnasium.En
                 spec.env_id,
                 max_episode_steps=spec.max_episode_steps,
                 disable_env_checker=True,
-                render_mode=render_mode,
+                # an environment of a user's own may not know the word
+                **({} if render_mode is None else {"render_mode": render_mode}),
                 **spec.kwargs,
             )
     except (TypeError, gymnasium.error.Error) as error:

@@ -1,0 +1,209 @@
+"""Data and environments of a user's own: arrays, Minari ids, HDF5 files, Gymnasium environments.
+
+The tasks of the registry (`datasets.load`) know their sizes, bounds and environments; here all of
+that is read from the data itself.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dtql_jax.datasets import DatasetInfo, load
+from dtql_jax.datasets.transitions import concatenate, validate
+from dtql_jax.envs.spec import EnvSpec
+from dtql_jax.errors import UserError
+from dtql_jax.types import Transition
+
+Data = str | os.PathLike | Transition | Mapping[str, Any]
+Env = str | EnvSpec | Callable[[], Any]
+
+_MINARI_ID = re.compile(r".*/.*-v\d+")
+_GOAL_KEYS = ("observation", "desired_goal")
+_numbers = itertools.count()
+
+
+def read_data(
+    data: Data, env: EnvSpec | None, **options: Any
+) -> tuple[Transition, DatasetInfo | None, EnvSpec | None]:
+    """Transitions of whatever `data` is, what is known of them, and their environment.
+
+    Args:
+      data: a task's name ("pointmaze-umaze"), a Minari id ("me/mine-v0"), the path of an HDF5
+        file in D4RL's layout, a `Transition` or a mapping of arrays with its field names
+        ("masks" may be "terminals" instead).
+      env: where the data comes from, if the user said so.
+      **options: of `datasets.load`, for a task.
+
+    Raises:
+      UserError: there is no such data, or it is not whole.
+    """
+    if isinstance(data, (Transition, Mapping)):
+        return from_arrays(data), None, env
+    text = os.fspath(data)
+    if text.endswith((".hdf5", ".h5")):
+        return _from_hdf5(Path(text), env), None, env
+    if _MINARI_ID.fullmatch(text):
+        arrays, recorded = _from_minari(text, env)
+        return arrays, None, env or recorded
+    arrays, info = load(text, **options)
+    return arrays, info, env or info.env
+
+
+def from_arrays(data: Transition | Mapping[str, Any]) -> Transition:
+    """Arrays as a checked `Transition` of float32.
+
+    Args:
+      data: observations [N, O], actions [N, A], next_observations [N, O], rewards [N], and masks
+        [N] (0 where the task ended) or terminals [N] (true there).
+
+    Raises:
+      UserError: an array is absent, has another length or rank, or holds what is not finite.
+
+    >>> own = {"observations": [[0.0], [1.0]], "actions": [[0.5], [0.5]], "rewards": [0, 1]}
+    >>> own |= {"next_observations": [[1.0], [2.0]], "terminals": [False, True]}
+    >>> from_arrays(own).masks.tolist()
+    [1.0, 0.0]
+    """
+    fields = dict(data._asdict() if isinstance(data, Transition) else data)
+    if "masks" not in fields and "terminals" in fields:
+        fields["masks"] = 1.0 - np.asarray(fields.pop("terminals"), np.float32)
+    absent = [name for name in Transition._fields if name not in fields]
+    if absent:
+        raise UserError(
+            f"the data lacks {', '.join(absent)}; expected {', '.join(Transition._fields)} (or "
+            "terminals in place of masks)"
+        )
+    try:
+        arrays = Transition(*(np.asarray(fields[n], np.float32) for n in Transition._fields))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"the data cannot be read as float32 arrays: {error}") from error
+    if arrays.rewards.ndim == 0 or not arrays.rewards.size:
+        raise UserError("the data is empty: expected at least one transition")
+    # data without a marked end is fine here: nobody counts episodes of it
+    validate(arrays, name="the data", episodes=1)
+    return arrays
+
+
+def _from_hdf5(path: Path, env: EnvSpec | None) -> Transition:
+    from dtql_jax.datasets import d4rl
+
+    if not path.is_file():
+        raise UserError(f"no file {path}; expected an HDF5 file in D4RL's layout")
+    with d4rl._open(path) as file:
+        columns = d4rl._read_columns(file, path.name)
+    if "timeouts" not in columns and env is None and not columns["terminals"].any():
+        raise UserError(f"{path.name} marks no ends: name the environment, whose time limit counts")
+    limit = env.max_episode_steps if env is not None else len(columns["rewards"]) + 1
+    arrays, lengths = d4rl.from_columns(columns, limit)
+    validate(arrays, name=path.name, episodes=len(lengths))
+    return arrays
+
+
+def _from_minari(dataset_id: str, env: EnvSpec | None) -> tuple[Transition, EnvSpec | None]:
+    from dtql_jax.datasets import minari, store
+    from dtql_jax.datasets.sources import MinariSource
+
+    minari.fetch([dataset_id], lambda line: None)
+    folder = store.data_folder(dataset_id)
+    dataset = minari._open(dataset_id, folder)
+    if env is None and dataset.env_spec is not None:
+        kept = dataset.env_spec
+        env = spec_of(kept.id, kept.max_episode_steps, kwargs=dict(kept.kwargs))
+    keys = env.observation_keys if env is not None else _keys_of(dataset.observation_space)
+    sizes = _size(dataset.observation_space, keys), _size(dataset.action_space, ())
+    reading = MinariSource((dataset_id,), env or EnvSpec("none", 1, {}, keys), *sizes)
+    parts = minari._read_episodes(dataset_id, folder, dataset, reading)
+    arrays = concatenate(parts)
+    validate(arrays, name=f"Minari dataset {dataset_id}", episodes=len(parts))
+    return arrays, env
+
+
+def spec_of(
+    env: Env,
+    max_episode_steps: int | None = None,
+    *,
+    success: str = "none",
+    kwargs: Mapping[str, Any] | None = None,
+) -> EnvSpec:
+    """What an evaluation needs to know of an environment, read from the environment itself.
+
+    Args:
+      env: a Gymnasium id, a function that makes an environment, or an `EnvSpec` (kept as it is).
+      max_episode_steps: time limit; None: the environment's own.
+      success: "reward" where any reward above 0 is a success, else "none".
+      kwargs: of `gymnasium.make`, for an id.
+
+    Raises:
+      UserError: there is no such environment, or it has no time limit and none was given.
+    """
+    if isinstance(env, EnvSpec):
+        return env
+    import gymnasium
+
+    from dtql_jax.envs.make import register
+
+    if callable(env):
+        make, env = env, f"dtql_jax_user/Own-v{next(_numbers)}"
+        # Gymnasium passes a render mode that a function need not know
+        gymnasium.register(env, entry_point=lambda **_: make())
+    elif not isinstance(env, str):
+        raise UserError(
+            f"env is {type(env).__name__}; expected a Gymnasium id, a function that makes an "
+            "environment, or an EnvSpec"
+        )
+    register(env)
+    try:
+        made = gymnasium.make(env, disable_env_checker=True, **dict(kwargs or {}))
+    except gymnasium.error.Error as error:
+        raise UserError(f"environment {env!r} cannot be made: {error}") from error
+    try:
+        own_limit = made.spec.max_episode_steps if made.spec is not None else None
+        limit = max_episode_steps or own_limit
+        if not limit:
+            raise UserError(f"environment {env!r} has no time limit; give max_episode_steps")
+        return EnvSpec(
+            env, limit, dict(kwargs or {}), _keys_of(made.observation_space), {}, success
+        )
+    finally:
+        made.close()
+
+
+def bound_of(env: EnvSpec) -> float:
+    """The bound b of an action space [-b, b]; UserError where it has another form."""
+    from dtql_jax.envs.make import make_env
+
+    made = make_env(env)
+    try:
+        space = made.action_space
+        low, high = (np.asarray(getattr(space, side, np.nan)) for side in ("low", "high"))
+    finally:
+        made.close()
+    bound = float(np.max(high))
+    if not (np.isfinite(bound) and (high == bound).all() and (low == -bound).all()):
+        raise UserError(f"{env.env_id} has action space {space}; expected a Box from -b to b")
+    return bound
+
+
+def _keys_of(space: Any) -> tuple[str, ...]:
+    """Parts of a dict observation that make the vector: a goal task's two, else all of them."""
+    import gymnasium
+
+    if not isinstance(space, gymnasium.spaces.Dict):
+        return ()
+    names = tuple(space.spaces)
+    return _GOAL_KEYS if set(_GOAL_KEYS) <= set(names) else names
+
+
+def _size(space: Any, keys: tuple[str, ...]) -> int:
+    parts = [space[key] for key in keys] if keys else [space]
+    shapes = [getattr(part, "shape", None) for part in parts]
+    if any(shape is None or len(shape) != 1 for shape in shapes):
+        raise UserError(f"space {space} is no vector; expected a Box of one dimension")
+    return sum(shape[0] for shape in shapes if shape is not None)
