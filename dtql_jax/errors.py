@@ -13,7 +13,13 @@ class UserError(ValueError):
 
 
 def near_matches(name: str, known: Iterable[str]) -> str:
-    """Returns 'did you mean a, b?' for the known names closest to `name`, else all known names."""
+    """Returns 'did you mean a, b?' for the known names closest to `name`, else all known names.
+
+    >>> near_matches("dtlq", ["dtql", "bc"])
+    'did you mean dtql?'
+    >>> near_matches("x", ["dtql", "bc"])
+    'known: bc, dtql'
+    """
     known = list(known)
     close = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
     if close:

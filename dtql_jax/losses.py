@@ -14,13 +14,20 @@ def expectile_loss(errors: Array, expectile: Array | float) -> Array:
     Args:
       errors: [B], u = target - prediction.
       expectile: in (0, 1); 0.5 is half the mean squared error.
+
+    >>> float(expectile_loss(jnp.array([2.0, -2.0]), 0.75))  # (0.75 * 4 + 0.25 * 4) / 2
+    2.0
     """
     weight = jnp.where(errors < 0, 1.0 - expectile, expectile)
     return jnp.mean(weight * errors**2)
 
 
 def td_targets(rewards: Array, masks: Array, next_values: Array, discount: Array | float) -> Array:
-    """r + discount * mask * V(s'), with no gradient: [B]."""
+    """r + discount * mask * V(s'), with no gradient: [B].
+
+    >>> td_targets(jnp.ones(2), jnp.array([1.0, 0.0]), jnp.full(2, 10.0), 0.5).tolist()
+    [6.0, 1.0]
+    """
     return jax.lax.stop_gradient(rewards + discount * masks * next_values)
 
 
@@ -61,7 +68,8 @@ def tanh_gaussian_nll(
     Actions are pulled back by arctanh(a / (max_action + 1e-3)), finite for every |a| <= max_action.
 
     Args:
-      mean, log_std: [B, A] of the Gaussian before the tanh.
+      mean: [B, A] of the Gaussian before the tanh.
+      log_std: [B, A] of the same.
       actions: [B, A] of the data.
       max_action: bound of the action space.
       tanh_correction: adds the Jacobian of the squashing, as the density of a demands. The

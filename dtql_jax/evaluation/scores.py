@@ -67,6 +67,9 @@ def normalised_score(returns: np.ndarray, random: float, expert: float) -> np.nd
 
     Raises:
       UserError: the two reference returns are equal, or a number is not finite.
+
+    >>> normalised_score(np.array([10.0, 30.0, 50.0]), random=10.0, expert=50.0).tolist()
+    [0.0, 50.0, 100.0]
     """
     returns = _checked(returns, "returns")
     if not np.isfinite([random, expert]).all() or random == expert:
@@ -136,6 +139,9 @@ def interquartile_mean(
       UserError: `values` is empty or not finite.
 
     Source: Agarwal et al. 2021, section 4.3.
+
+    >>> interquartile_mean(np.array([0.0, 1.0, 3.0, 100.0]))
+    2.0
     """
     values = _checked(values, "values")
     axes = range(values.ndim) if axis is None else np.atleast_1d(axis)

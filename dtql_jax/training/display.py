@@ -79,7 +79,11 @@ class Display:
 
 
 def duration(seconds: float) -> str:
-    """A length of time as people say it: "45 s", "3 min 20 s", "35 h 10 min"."""
+    """A length of time as people say it.
+
+    >>> duration(45), duration(200), duration(126_600)
+    ('45 s', '3 min 20 s', '35 h 10 min')
+    """
     seconds = round(seconds)
     if seconds < 60:
         return f"{seconds} s"

@@ -159,7 +159,11 @@ def _few_ticks():
 
 
 def _short_number(value: float, _: object = None) -> str:
-    """Writes 250000 as 250k and 1500000 as 1.5M."""
+    """Writes large numbers short.
+
+    >>> _short_number(250_000), _short_number(1_500_000), _short_number(20)
+    ('250k', '1.5M', '20')
+    """
     for size, unit in ((1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:g}{unit}"
