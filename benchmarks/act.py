@@ -1,0 +1,79 @@
+"""Time to choose actions, one and 100 at once: at published settings, and at equal candidates.
+
+python -m benchmarks.act --repetitions=20
+"""
+
+from typing import Any
+
+from absl import flags
+
+from experiments import cli
+
+# (label, algorithm, settings): what the papers act with, then the same number of candidates for all
+CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("dtql, 1024 x 1 step", "dtql", {}),
+    ("dtql, one draw", "dtql", {"action_selection": "single"}),
+    ("dql, 50 x 5 steps", "dql", {}),
+    ("idql, 64 x 5 steps", "idql", {}),
+    ("idql, 256 x 5 steps", "idql", {"num_candidates": 256}),
+    ("dql_kl, 1024 x 1 step", "dql_kl", {}),
+    ("iql", "iql", {}),
+    ("dtql, 64 candidates", "dtql", {"num_candidates": 64}),
+    ("dql, 64 candidates", "dql", {"num_candidates": 64}),
+    ("idql, 64 candidates", "idql", {"num_candidates": 64}),
+)
+
+
+def define(argv: list[str]) -> None:
+    """The flags of this command."""
+    flags.DEFINE_list("observations", ["1", "100"], "Observations at once.")
+    flags.DEFINE_integer("repetitions", 15, "Calls that are timed.")
+    flags.DEFINE_integer("observation_dim", 29, "O; AntMaze by default.")
+    flags.DEFINE_integer("action_dim", 8, "A.")
+    flags.DEFINE_string("json", "", "File; by default benchmarks/results/<device>/act.json.")
+
+
+def run() -> None:
+    """The command."""
+    import numpy as np
+
+    from benchmarks import measure
+    from dtql_jax.training import population
+    from dtql_jax.training.placement import Placement
+
+    values = flags.FLAGS
+    placement, keys = Placement(1), population.member_keys([0])
+    data = measure.random_data(values.observation_dim, values.action_dim, rows=1)
+    rows = []
+    for label, name, settings in CASES:
+        algorithm = measure.make(name, settings)
+        state = population.init(algorithm, placement, keys.init, data)
+        act = population.make_act(algorithm, placement)
+        row: dict[str, Any] = {"method": label}
+        for number in map(int, values.observations):
+            shape = (1, number)
+            observations = np.ones((*shape, values.observation_dim), np.float32)
+            zeros = np.zeros(shape, np.int32)
+            timing = measure.clock(
+                lambda a=act, s=state, o=observations, z=zeros: a(s, keys.evaluation, o, z, z),
+                values.repetitions,
+            )
+            row[f"{number} at once, ms"] = 1e3 * timing.median
+            row[f"{number} at once, every ms"] = [1e3 * s for s in timing.seconds]
+        rows.append(row)
+        print(measure.table(rows[-1:]).splitlines()[-1], flush=True)
+    measure.publish("act", "Acting: time to choose actions", rows, values.json, _draw)
+
+
+def _draw(axes: Any, rows: Any) -> None:
+    name = next(key for key in rows[0] if key.endswith(", ms"))
+    labels = [row["method"] for row in rows]
+    bars = axes.barh(labels, [row[name] for row in rows], color="#2a6fbb")
+    axes.bar_label(bars, fmt="{:.2f}", fontsize=8, padding=2)
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.set_xlabel(f"milliseconds ({name.removesuffix(', ms')})")
+
+
+if __name__ == "__main__":
+    cli.launch(run, __doc__, define)

@@ -1,0 +1,194 @@
+"""What all benchmarks share: how a time is taken, what is written with it, and where."""
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dtql_jax.algorithms import make_algorithm
+from dtql_jax.algorithms.base import Algorithm
+from dtql_jax.training import population, updates
+from dtql_jax.training.device import describe_device, enable_compilation_cache
+from dtql_jax.training.placement import Placement
+from dtql_jax.training.run_folder import commit, versions, write_json
+from dtql_jax.types import Transition
+
+# batch -> (O, A) of the tasks that the paper trains with it: hopper, AntMaze
+SIZES = {256: (11, 3), 2048: (29, 8)}
+ALGORITHMS = ("dtql", "dql", "idql", "dql_kl", "iql", "bc")
+RESULTS = Path(__file__).parent / "results"
+
+
+class Timing(NamedTuple):
+    """Seconds of each repetition of one thing, compilation and the first call apart."""
+
+    seconds: list[float]
+
+    @property
+    def best(self) -> float:
+        """The repetition that was disturbed least."""
+        return min(self.seconds)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+
+def clock(call: Callable[[], Any], repetitions: int, warm_up: int = 1) -> Timing:
+    """Times a call until its result is on the device; the first ones are not counted."""
+    for _ in range(warm_up):
+        jax.block_until_ready(call())
+    seconds = []
+    for _ in range(repetitions):
+        began = time.perf_counter()
+        jax.block_until_ready(call())
+        seconds.append(time.perf_counter() - began)
+    return Timing(seconds)
+
+
+def random_data(observation_dim: int, action_dim: int, rows: int = 100_000) -> Transition:
+    """Random transitions: a step's time does not depend on what is in them."""
+    rng = np.random.default_rng(0)
+
+    def normal(columns: int) -> np.ndarray:
+        return rng.normal(size=(rows, columns)).astype(np.float32)
+
+    rewards, masks = normal(1)[:, 0], (rng.random(rows) > 0.01).astype(np.float32)
+    actions = np.tanh(normal(action_dim))
+    return Transition(normal(observation_dim), actions, normal(observation_dim), rewards, masks)
+
+
+class Training:
+    """K updates of a population in one compiled call, as the training loop makes them."""
+
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        batch_size: int,
+        seeds: int,
+        per_call: int,
+        placement: Placement | None = None,
+    ) -> None:
+        """Compiles the program; `compile_seconds` says how long that took, init included."""
+        began = time.perf_counter()
+        placement = placement or Placement(seeds)
+        data = random_data(*SIZES.get(batch_size, SIZES[256]))
+        keys = population.member_keys(range(seeds))
+        self._keys, self._data = placement.put(keys.run), placement.copy(data)
+        init_keys = placement.put(keys.init)
+        self._state = population.init(algorithm, placement, init_keys, data)
+        names = population.metric_names(algorithm, self._state, self._data, batch_size)["train"]
+        tallies = [updates.empty_tally(len(names))] * seeds
+        self._tally = placement.put(jax.tree.map(lambda *rows: jnp.stack(rows), *tallies))
+        update = population.make_update(
+            algorithm.train_step, names, batch_size, per_call, placement
+        )
+        self._start = placement.copy(jnp.int32(0))
+        arguments = (self._state, self._tally, self._data, self._keys, self._start)
+        self._program = update.lower(*arguments).compile()
+        self.compile_seconds = time.perf_counter() - began
+        self.state = self._state
+
+    def __call__(self) -> Any:
+        self._state, self._tally = self._program(
+            self._state, self._tally, self._data, self._keys, self._start
+        )
+        return self._tally
+
+
+def make(name: str, settings: Mapping[str, Any] | None = None) -> Algorithm:
+    """An algorithm with its defaults, "name" or "name-policy"; the persistent cache stays on."""
+    enable_compilation_cache()
+    algorithm, _, policy = name.partition("-")
+    return make_algorithm(algorithm, dict(settings or {}) | ({"policy": policy} if policy else {}))
+
+
+def device_name() -> str:
+    """The folder name of this device: "nvidia-h100", "cpu-2-cores"."""
+    device = describe_device()
+    if device["platform"] == "cpu":
+        return f"cpu-{device['cpu_cores']}-cores"
+    return device["kind"].lower().replace(" ", "-")
+
+
+def about() -> dict[str, Any]:
+    """What stands in every result."""
+    precision = jax.config.jax_default_matmul_precision or "default"
+    return {
+        "device": describe_device(),
+        "matmul_precision": precision,
+        "versions": versions(),
+        "commit": commit(),
+    }
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as a Markdown table; lists and dicts in them are left out."""
+    names = [k for k, v in rows[0].items() if not isinstance(v, (list, dict))]
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    lines += ["| " + " | ".join(_cell(row.get(name)) for name in names) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return str(value)
+
+
+def publish(
+    name: str,
+    title: str,
+    rows: Sequence[Mapping[str, Any]],
+    json_path: str = "",
+    draw: Callable[[Any, Sequence[Mapping[str, Any]]], None] | None = None,
+    notes: str = "",
+) -> None:
+    """Writes NAME.json, NAME.md and NAME.png and prints the table.
+
+    Args:
+      name: of the files.
+      title: above table and picture.
+      rows: of the table; lists in them (every repetition) stand in the JSON only.
+      json_path: of the JSON; the other files lie beside it. "": results/<device>/NAME.json.
+      draw: (axes, rows) -> None; None: no picture.
+      notes: below the table.
+    """
+    path = Path(json_path) if json_path else RESULTS / device_name() / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    facts = about()
+    write_json(path, {"benchmark": name, "title": title, **facts, "rows": list(rows)})
+    device = facts["device"]
+    where = f"{device['devices']} x {device['kind']}, {device['cpu_cores']} CPU cores"
+    where += f"; jax {facts['versions']['jax']}, matmul precision {facts['matmul_precision']}"
+    text = f"## {title}\n\n{where}\n\n{table(rows)}\n" + (f"\n{notes}\n" if notes else "")
+    path.with_suffix(".md").write_text(text)
+    print(text)
+    if draw is not None:
+        _draw(path.with_suffix(".png"), title, where, draw, rows)
+
+
+def _draw(path: Path, title: str, where: str, draw: Any, rows: Any) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.0, 4.0), layout="constrained")
+    axes = figure.subplots()
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    draw(axes, rows)
+    axes.set_title(f"{title}\n", loc="left", fontsize=11, fontweight="bold")
+    axes.text(0, 1.02, where, transform=axes.transAxes, fontsize=7, color="#666666")
+    figure.savefig(path, dpi=130)
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """A result that `publish` wrote."""
+    return json.loads(Path(path).read_text())
