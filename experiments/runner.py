@@ -254,7 +254,8 @@ def _run(
         return _rows(info, result)
 
     def make_log(metrics: list[str], resume_at: int | None) -> MetricsLog:
-        return MetricsLog(folder.path, seeds, metrics, resume_at=resume_at)
+        wandb = folder.run if config.get("wandb") else None
+        return MetricsLog(folder.path, seeds, metrics, resume_at=resume_at, wandb=wandb)
 
     device = describe_device()
     settings = len({tuple(member.settings.items()) for member in members})

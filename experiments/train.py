@@ -18,6 +18,7 @@ def define(argv: list[str]) -> None:
     flags.DEFINE_integer("steps", None, "Training updates (config.train_steps).")
     flags.DEFINE_string("source", None, "Data: auto, minari, d4rl or generated (config.source).")
     flags.DEFINE_string("out", None, "Folder of the run; by default a new one under runs/.")
+    flags.DEFINE_boolean("wandb", False, "Events to Weights & Biases too (config.wandb).")
     flags.DEFINE_boolean("quiet", False, "Only warnings and the result.")
 
 
@@ -27,6 +28,11 @@ def run() -> int:
     for flag, field in (("seeds", "seeds"), ("steps", "train_steps"), ("source", "source")):
         if values[flag].value is not None:
             config[field] = values[flag].value
+    config.wandb = config.get("wandb", False) or values.wandb
+    if config.wandb:
+        from dtql_jax.training import wandb_events
+
+        wandb_events.check()
     # late: JAX and the simulators cost seconds that a wrong flag need not
     from dtql_jax.training.display import Display
     from experiments import runner

@@ -1,4 +1,4 @@
-"""What a run writes while it goes: metrics.csv, evaluations.csv and TensorBoard events.
+"""What a run writes while it goes: metrics.csv, evaluations.csv and events (TensorBoard, W&B).
 
 The CSV files hold only what follows from seed, data and settings (no times), one row for each
 member, so a resumed run writes the same rows as one that was never stopped.
@@ -44,6 +44,7 @@ class MetricsLog:
         *,
         resume_at: int | None = None,
         tensorboard: bool = True,
+        wandb: Mapping[str, Any] | None = None,
     ) -> None:
         """Opens the logs.
 
@@ -53,17 +54,25 @@ class MetricsLog:
           metrics: names of the columns of metrics.csv after those of METRIC_KEYS.
           resume_at: rows of later updates than this are dropped; None starts afresh.
           tensorboard: whether to write TensorBoard events too.
+          wandb: the run's configuration, where Weights & Biases gets the events too.
+
+        Raises:
+          UserError: Weights & Biases is not installed or cannot begin.
         """
         self.folder, self.seeds = Path(folder), list(seeds)
         self._metric_fields = (*METRIC_KEYS, *metrics)
         self._metrics = self._open("metrics.csv", self._metric_fields, resume_at)
         self._evaluations = self._open("evaluations.csv", EVALUATION_FIELDS, resume_at)
-        self._events = None
+        self._events: list[Any] = []
         if tensorboard:
             from tensorboardX import SummaryWriter
 
             purge = {} if resume_at is None else {"purge_step": resume_at + 1}
-            self._events = SummaryWriter(str(self.folder / "tensorboard"), **purge)
+            self._events.append(SummaryWriter(str(self.folder / "tensorboard"), **purge))
+        if wandb is not None:
+            from dtql_jax.training.wandb_events import WandbEvents
+
+            self._events.append(WandbEvents(self.folder, wandb))
 
     def _open(self, name: str, fields: Sequence[str], resume_at: int | None) -> io.TextIOBase:
         path = self.folder / name
@@ -107,9 +116,9 @@ class MetricsLog:
             self.scalar(f"evaluation/score/member_{i}", float(row["score"]), update)
 
     def scalar(self, name: str, value: float, update: int) -> None:
-        """One TensorBoard scalar (also for what the CSV files do not hold: rates)."""
-        if self._events is not None:
-            self._events.add_scalar(name, value, update)
+        """One scalar of the events (also for what the CSV files do not hold: rates)."""
+        for events in self._events:
+            events.add_scalar(name, value, update)
 
     def evaluated(self, update: int) -> bool:
         """Whether evaluations.csv holds the rows of `update`."""
@@ -120,8 +129,8 @@ class MetricsLog:
         """Closes the files."""
         self._metrics.close()
         self._evaluations.close()
-        if self._events is not None:
-            self._events.close()
+        for events in self._events:
+            events.close()
 
 
 def _append(file: io.TextIOBase, fields: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:

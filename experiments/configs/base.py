@@ -32,6 +32,7 @@ def base_config(task: str, preset: str, algorithm: str) -> ml_collections.Config
     config.eval_envs = 0  # environments at once a member, 0: chosen; no score depends on it
     config.eval_workers = -1  # processes that step them; 0: none, -1: chosen by their cost
     config.checkpoint_every = 50_000  # updates
+    config.wandb = False  # send the events to Weights & Biases too (the extra wandb)
     config.record_episodes = 0  # of the last evaluation, a member, drawn as a picture (mazes)
     config.reward_standardise = False  # rewards first to mean 0, deviation 1 over the dataset
     config.reward_scale = 1.0  # rewards are trained as reward * scale + shift
