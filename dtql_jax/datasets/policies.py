@@ -66,6 +66,7 @@ SHIPPED: dict[str, tuple[str, ...]] = {
     **_levels("hopper"),
     **_levels("walker2d"),
     "antmaze-d4rl-ant": ("antmaze-d4rl-ant.npz",),
+    "antmaze-gymnasium-ant": ("antmaze-gymnasium-ant.npz",),
 }
 
 # what a dataset says of its shipped policies, by the end of their name

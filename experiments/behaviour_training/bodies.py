@@ -56,6 +56,8 @@ class Body:
       source: how the data is collected that the policy is for.
       settings: PPO's.
       speed: ants: no more than so many metres a second are rewarded.
+      start: shipped file that training begins with; "": with a new policy.
+      start_scale: of that policy's actions.
     """
 
     name: str
@@ -63,6 +65,8 @@ class Body:
     source: GeneratedSource
     settings: Settings
     speed: float = 0.0
+    start: str = ""
+    start_scale: float = 1.0
 
 
 def get_body(name: str) -> Body:
@@ -96,15 +100,18 @@ def _bodies() -> list[Body]:
             "halfcheetah",
             "levels",
             get_task("halfcheetah-medium").generated,
-            Settings(2_000_000, gamma=0.98, gae=0.92, log_std=-1.0),
+            Settings(1_000_000, gamma=0.98, gae=0.92, log_std=-1.0),
         ),
         Body("antmaze-d4rl-ant", "ant", antmaze.generated, ant, speed=2.5),
         Body(
             "antmaze-gymnasium-ant",
             "ant",
             antmaze.generated_variants[0],
-            dataclasses.replace(ant, steps=1_500_000, log_std=-0.5),
-            speed=4.0,
+            dataclasses.replace(ant, steps=500_000, log_std=-1.6, learning_rate=2e-4),
+            speed=3.0,
+            # 30 of 150: the D4RL ant's torque, whose gait carries over
+            start="antmaze-d4rl-ant.npz",
+            start_scale=0.2,
         ),
         Body(
             "pen",

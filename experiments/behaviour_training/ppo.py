@@ -13,9 +13,11 @@ from typing import Any
 
 import jax
 import numpy as np
+from sbx import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
+from dtql_jax.datasets.policies import SHIPPED_FOLDER
 from dtql_jax.envs.make import make_base_env
 from experiments.behaviour_training.ant_floor import AntFloor
 from experiments.behaviour_training.batch import MujocoBatch
@@ -26,6 +28,9 @@ from experiments.behaviour_training.threads import ThreadedVecEnv
 
 # Added to each input's variance: float16 holds no weight for an input that hardly varies.
 _LEAST_VARIANCE = 1e-4
+
+# this project's names and sbx-rl's
+_LAYERS = {"dense_0": "Dense_0", "dense_1": "Dense_1", "mean": "Dense_2"}
 
 _VERSIONS = ("sbx-rl", "stable-baselines3", "jax", "flax", "mujoco", "gymnasium", "numpy")
 
@@ -54,6 +59,7 @@ def train(
     batch = _environments(body, seed)
     env = VecNormalize(
         batch,
+        norm_obs=not body.start,  # it is in the first layer already
         clip_obs=np.inf,  # else it could not be folded into the first layer
         gamma=settings.gamma,
         epsilon=_LEAST_VARIANCE,
@@ -75,6 +81,8 @@ def train(
         },
         seed=seed,
     )
+    if body.start:
+        _start_from(model, SHIPPED_FOLDER / body.start, body.start_scale, settings.log_std)
     marks = [settings.steps * (i / snapshots) ** 2 for i in range(snapshots + 1)]
     try:
         exact = settings.steps * settings.euler
@@ -88,6 +96,7 @@ def train(
         "seed": seed,
         "steps": model.num_timesteps,
         "settings": dataclasses.asdict(settings) | ({"speed": body.speed} if body.speed else {}),
+        **({"start": body.start, "start_scale": body.start_scale} if body.start else {}),
         "seconds": round(time.perf_counter() - began),
         "cpu_seconds": round(time.process_time() - began_cpu),
         "device": f"{jax.devices()[0].platform}, {os.cpu_count()} cores",
@@ -98,14 +107,13 @@ def train(
 def write_policy(path: pathlib.Path, actor: dict[str, Any], env: VecNormalize, frame: str) -> None:
     """Writes a policy as float16, with the normalisation of its inputs in the first layer."""
     layers = actor["params"]
-    mean, std = env.obs_rms.mean, np.sqrt(env.obs_rms.var + env.epsilon)
     arrays = {}
-    for name, layer in (("dense_0", "Dense_0"), ("dense_1", "Dense_1"), ("mean", "Dense_2")):
+    for name, layer in _LAYERS.items():
         kernel = np.asarray(layers[layer]["kernel"], np.float64)
         bias = np.asarray(layers[layer]["bias"], np.float64)
-        if name == "dense_0":
-            kernel = kernel / std[:, None]
-            bias = bias - mean @ kernel
+        if name == "dense_0" and env.norm_obs:
+            kernel = kernel / np.sqrt(env.obs_rms.var + env.epsilon)[:, None]
+            bias = bias - env.obs_rms.mean @ kernel
         arrays[f"{name}/kernel"], arrays[f"{name}/bias"] = kernel, bias
     arrays["log_std/kernel"] = np.zeros_like(arrays["mean/kernel"])
     arrays["log_std/bias"] = np.asarray(layers["log_std"])
@@ -114,6 +122,21 @@ def write_policy(path: pathlib.Path, actor: dict[str, Any], env: VecNormalize, f
     if frame:
         words["meta/frame"] = frame
     np.savez_compressed(path, **halves, **words)
+
+
+def _start_from(model: PPO, path: pathlib.Path, scale: float, log_std: float) -> None:
+    """Takes a policy from a file, with its mean actions scaled."""
+    params: dict[str, Any] = {}
+    with np.load(path) as file:
+        for name, layer in _LAYERS.items():
+            factor = scale if name == "mean" else 1.0
+            params[layer] = {
+                part: np.float32(factor) * file[f"{name}/{part}"].astype(np.float32)
+                for part in ("kernel", "bias")
+            }
+    params["log_std"] = np.full_like(params["Dense_2"]["bias"], log_std)
+    state = model.policy.actor_state
+    model.policy.actor_state = state.replace(params=jax.device_put({"params": params}))
 
 
 def _environments(body: Body, seed: int) -> VecEnv:
