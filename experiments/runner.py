@@ -21,7 +21,7 @@ from dtql_jax.datasets.transitions import transform_rewards
 from dtql_jax.errors import UserError
 from dtql_jax.evaluation import mazes, pictures, scores
 from dtql_jax.evaluation.rollout import EvaluationResult, Evaluator
-from dtql_jax.training.checkpoint import Checkpoints
+from dtql_jax.training.checkpoint import Checkpoints, SaveError
 from dtql_jax.training.device import (
     describe_device,
     enable_compilation_cache,
@@ -282,6 +282,10 @@ def _run(
             finished = fit.run(should_stop).finished
         except StoppedError:
             finished = False
+        except SaveError as error:
+            raise StuckError(
+                f"{error}; make room there, then go on with: make resume RUN={folder.path}"
+            ) from error
     if not finished and len(fit.diverged) == len(members):
         update, metric = min(fit.diverged.values())
         raise StuckError(
@@ -291,7 +295,13 @@ def _run(
     if not finished:
         display.say(f"stopped at update {fit.update:,}; go on with: make resume RUN={folder.path}")
         return False
-    _finish(folder, info, fit, last["result"], display)
+    try:
+        _finish(folder, info, fit, last["result"], display)
+    except OSError as error:
+        raise StuckError(
+            f"{folder.path} cannot be written: {error.strerror}; the run has ended, its checkpoint "
+            f"is whole: make room there, then write its results by: make resume RUN={folder.path}"
+        ) from error
     return True
 
 

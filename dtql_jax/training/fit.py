@@ -5,6 +5,7 @@ Within a phase, "step" counts from the phase's start. All that the device comput
 boundaries (a log row, an evaluation, a checkpoint) is a few calls of one compiled program.
 """
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ import numpy as np
 from dtql_jax.algorithms.base import Algorithm
 from dtql_jax.errors import UserError
 from dtql_jax.training import population, updates
-from dtql_jax.training.checkpoint import Checkpoints
+from dtql_jax.training.checkpoint import Checkpoints, SaveError
 from dtql_jax.training.display import Display, duration
 from dtql_jax.training.metrics_log import MetricsLog
 from dtql_jax.training.placement import Placement
@@ -169,7 +170,8 @@ class Fit:
         self._act = population.make_act(algorithm, self.placement)
         self._programs: dict[tuple[str, int], Any] = {}
         self._cost: dict[str, float] = {}
-        self._estimated = False
+        self._estimated = self._unlogged = False
+        self._kept_at: int | None = -1  # the newest whole checkpoint when the user was last warned
         self._shown, self._measured, self._clock = "", (0, 0.0), 0.0
         self._resumed = False
         jax.block_until_ready(self._state)
@@ -204,8 +206,32 @@ class Fit:
             return
         began = time.monotonic()
         meta = {"update": self.update, "counted": self._counted, "seconds": dict(self.seconds)}
-        self._checkpoints.save(self.update, self._tree(), meta)
+        try:
+            self._checkpoints.save(self.update, self._tree(), meta)
+        except SaveError as error:
+            newest = self._checkpoints.latest()
+            if self._kept_at != newest:  # once, until another one is whole
+                self._kept_at = newest
+                kept = (
+                    "none is whole yet" if newest is None else f"the newest whole one is {newest}"
+                )
+                self._display.warn(f"{error}; training goes on, {kept}")
         self._spend("checkpoint", began)
+
+    def _save_last(self) -> None:
+        """Saves where the run stands now; SaveError if that cannot be written."""
+        if self._checkpoints is None:
+            return
+        with contextlib.suppress(SaveError):  # of an earlier one, perhaps: this one decides
+            self._checkpoints.wait()
+        self._save()
+        with contextlib.suppress(SaveError):
+            self._checkpoints.wait()
+        if self._checkpoints.latest() != self.update:
+            raise SaveError(
+                f"the checkpoint of update {self.update:,} cannot be written to "
+                f"{self._checkpoints.folder}"
+            )
 
     # ----------------------------------------------------------------------------- the programs
 
@@ -248,6 +274,10 @@ class Fit:
         """Runs to the end, or until `should_stop` says so between two calls of the device.
 
         A run that is stopped saves a checkpoint first; `resume` goes on exactly there.
+
+        Raises:
+          SaveError: the last checkpoint or rows of the log could not be written. Earlier ones
+            that could not are warned of, and training goes on.
         """
         log = self._open_log()
         evaluation: list[dict[str, Any]] = []
@@ -273,13 +303,18 @@ class Fit:
             self._display.stop()
             if log is not None:
                 log.close()
-        if not finished:
-            self._save()
-        if self._checkpoints is not None:
-            self._checkpoints.wait()
+        self._save_last()
+        if log is not None and log.problem:
+            raise SaveError(f"{log.problem}, its last rows are lost")
         return FitResult(
             finished, self.update, self.state, evaluation, self.seconds, dict(self.diverged)
         )
+
+    def _check(self, log: MetricsLog) -> None:
+        """Says once that rows are kept back."""
+        if log.problem and not self._unlogged:
+            self._display.warn(f"{log.problem}; training goes on, rows are kept until it can")
+        self._unlogged = bool(log.problem)
 
     def _open_log(self) -> MetricsLog | None:
         if self._make_log is None:
@@ -393,6 +428,7 @@ class Fit:
         ]
         if log is not None:
             log.write_metrics(self.update, phase, step, means, written)
+            self._check(log)
             updates, seconds = self._measured
             if seconds > 0:
                 log.scalar("speed/updates_per_second", updates / seconds, self.update)
@@ -424,6 +460,7 @@ class Fit:
         self._spend("evaluate", began)
         if log is not None and not log.evaluated(self.update):
             log.write_evaluation(self.update, self.update - self.settings.pretrain_steps, rows)
+            self._check(log)
         score = float(np.mean([row["score"] for row in rows]))
         self._display.note = f"last score {score:.1f}"
         self._display.say(

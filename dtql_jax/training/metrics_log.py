@@ -74,7 +74,7 @@ class MetricsLog:
 
             self._events.append(WandbEvents(self.folder, wandb))
 
-    def _open(self, name: str, fields: Sequence[str], resume_at: int | None) -> io.TextIOBase:
+    def _open(self, name: str, fields: Sequence[str], resume_at: int | None) -> "_Rows":
         path = self.folder / name
         rows = [] if resume_at is None else read_rows(path)
         kept = [row for row in rows if int(row["update"]) <= resume_at] if rows else []
@@ -84,7 +84,7 @@ class MetricsLog:
             writer.writeheader()
             writer.writerows(kept)
         os.replace(partial, path)
-        return path.open("a", newline="")
+        return _Rows(path, fields)
 
     def write_metrics(
         self,
@@ -99,7 +99,7 @@ class MetricsLog:
         for i in members:
             head = dict(zip(METRIC_KEYS, (update, phase, step, i, self.seeds[i]), strict=True))
             rows.append(head | {name: f"{float(v[i]):.9g}" for name, v in values.items()})
-        _append(self._metrics, self._metric_fields, rows)
+        self._metrics.append(rows)
         for name, value in values.items():
             if members:
                 self.scalar(f"{phase}/{name}", float(np.mean(value[list(members)])), update)
@@ -110,7 +110,7 @@ class MetricsLog:
             {"update": update, "step": step, "member": i, "seed": seed} | dict(row)
             for i, (seed, row) in enumerate(zip(self.seeds, rows, strict=True))
         ]
-        _append(self._evaluations, EVALUATION_FIELDS, full)
+        self._evaluations.append(full)
         self.scalar("evaluation/score", float(np.mean([r["score"] for r in rows])), update)
         for i, row in enumerate(rows):
             self.scalar(f"evaluation/score/member_{i}", float(row["score"]), update)
@@ -119,6 +119,11 @@ class MetricsLog:
         """One scalar of the events (also for what the CSV files do not hold: rates)."""
         for events in self._events:
             events.add_scalar(name, value, update)
+
+    @property
+    def problem(self) -> str:
+        """Why rows are kept back; "" where all are written."""
+        return self._metrics.problem or self._evaluations.problem
 
     def evaluated(self, update: int) -> bool:
         """Whether evaluations.csv holds the rows of `update`."""
@@ -133,13 +138,42 @@ class MetricsLog:
             events.close()
 
 
-def _append(file: io.TextIOBase, fields: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    # one write for all members: a process killed here leaves all rows of an update, or at most one
-    # torn line, which `read_rows` drops
-    text = io.StringIO()
-    csv.DictWriter(text, fields).writerows(rows)
-    file.write(text.getvalue())
-    file.flush()
+class _Rows:
+    """A CSV file that rows are appended to; what a full disk refuses is written later."""
+
+    def __init__(self, path: Path, fields: Sequence[str]) -> None:
+        self._fields = fields
+        self._file = path.open("rb+", buffering=0)
+        self._whole = self._file.seek(0, os.SEEK_END)  # bytes of whole rows
+        self._kept = b""  # rows that are not in the file yet
+        self.problem = ""  # why there are some
+
+    def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Writes rows, or keeps them back."""
+        text = io.StringIO()
+        csv.DictWriter(text, self._fields).writerows(rows)
+        self._kept += text.getvalue().encode()
+        self._write()
+
+    def _write(self) -> None:
+        # one write for all members: a process killed here leaves all rows of an update, or at most
+        # one torn line, which `read_rows` drops
+        try:
+            self._file.seek(self._whole)
+            self._file.truncate()
+            while self._kept:
+                written = self._file.write(self._kept)
+                self._whole += written
+                self._kept = self._kept[written:]
+        except OSError as error:
+            self.problem = f"{self._file.name} cannot be written: {error.strerror}"
+        else:
+            self.problem = ""
+
+    def close(self) -> None:
+        """Tries once more and closes."""
+        self._write()
+        self._file.close()
 
 
 def read_rows(path: str | Path) -> list[dict[str, str]]:
