@@ -13,7 +13,7 @@ ALGO ?= dtql
 given = $(if $($(1)),--$(2)=$($(1)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train resume evaluate compare sweep report export video decisions data data-info test test-slow docs lint lock clean
+.PHONY: help setup train resume evaluate compare sweep report export video decisions data data-info test test-slow docs types lint lock clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
@@ -71,6 +71,10 @@ test-slow: $(READY)  ## The learning tests and whole runs (tens of minutes)
 docs: $(READY)  ## Build the documentation into site/ (needs the extra: pip install -e ".[docs]")
 	@$(RUN_PYTHON) -c 'import mkdocs, mkdocstrings' 2>/dev/null || { echo 'error: mkdocs is not installed; expected the extra docs: $(RUN_PYTHON) -m pip install -e ".[docs]"' >&2; exit 2; }
 	@NO_MKDOCS_2_WARNING=1 $(RUN_PYTHON) -m mkdocs build --quiet --strict --site-dir site && echo "documentation: site/index.html"
+
+types: $(READY)  ## Check types with pyright, at the level basic (needs the extra: pip install -e ".[types]")
+	@$(RUN_PYTHON) -c 'import pyright' 2>/dev/null || { echo 'error: pyright is not installed; expected the extra types: $(RUN_PYTHON) -m pip install -e ".[types]"' >&2; exit 2; }
+	@$(RUN_PYTHON) -m pyright --pythonpath $(RUN_PYTHON)
 
 lint: $(READY)  ## Check style only
 	@$(RUN_PYTHON) -m ruff check . && $(RUN_PYTHON) -m ruff format --check .

@@ -54,6 +54,8 @@ class History:
       rows: [{"update", "phase", "step", "seed", metric: float, ...}].
     """
 
+    problem = ""  # nothing can keep rows from memory
+
     def __init__(self, seeds: Sequence[int]) -> None:
         self.rows: list[dict[str, Any]] = []
         self._seeds = list(seeds)

@@ -41,7 +41,7 @@ def define_config(argv: list[str]) -> None:
     flags.DEFINE_string("algorithm", "dtql", "Algorithm.")
     file = _value(argv, "config")
     if file is None:
-        chosen = [_value(argv, name) or flags.FLAGS[name].default for name in _CHOICES]
+        chosen = [str(_value(argv, name) or flags.FLAGS[name].default) for name in _CHOICES]
         config = task_config.get_config(",".join(chosen))
     else:
         config = _load(file)
@@ -116,7 +116,7 @@ def copy_field(source: Any, target: Any, field: str) -> None:
 
 def launch(
     run: Callable[[], int | None],
-    description: str,
+    description: str | None,
     define: Callable[[list[str]], None] = lambda argv: None,
     argv: list[str] | None = None,
 ) -> None:
@@ -132,7 +132,7 @@ def launch(
     try:
         define(argv)
         if any(word in ("-h", "--help", "-help") for word in argv[1:]):
-            _print_help(description, flags.FLAGS)
+            _print_help(description or "", flags.FLAGS)
             sys.exit(0)
         _parse(argv)
         sys.exit(run() or 0)
@@ -173,7 +173,7 @@ def _print_help(description: str, known: flags.FlagValues) -> None:
         print(f"  --{flag.name}: {flag.help}{default}")
     if "config" in known:
         print("\n--config=FILE.py[:ARGUMENT] takes another configuration file. Its fields, here:")
-        config = known["config"].value
+        config: Any = known["config"].value
         for name in field_names(config):
             value = functools.reduce(lambda node, key: node[key], name.split("."), config)
             print(f"  --config.{name}={value}")

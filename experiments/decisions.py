@@ -49,7 +49,7 @@ def run() -> None:
     if not values.run:
         raise UserError("--run is missing; expected the folder of a run (make decisions RUN=...)")
     for name, least in (("episode", 0), ("states", 1)):
-        if values[name].value < least:
+        if (values[name].value or 0) < least:
             raise UserError(f"--{name} is {values[name].value}; expected at least {least}")
     import jax
 

@@ -30,7 +30,7 @@ def run() -> None:
     if not values.run:
         raise UserError("--run is missing; expected the folder of a run (make video RUN=...)")
     for name, least in (("episode", 0), ("episodes", 1), ("fps", 0)):
-        if values[name].value < least:
+        if (values[name].value or 0) < least:
             raise UserError(f"--{name} is {values[name].value}; expected at least {least}")
     from dtql_jax.evaluation import video
 

@@ -67,7 +67,8 @@ def draw(
         labelcolor=pictures._INK, markerscale=2.5,
     )  # fmt: skip
     for handle in legend.legend_handles:
-        handle.set_alpha(1.0)
+        if handle is not None:
+            handle.set_alpha(1.0)
     words = f"{title}\n{subtitle}" if subtitle else title
     figure.suptitle(words, x=0.01, ha="left", fontsize=12, fontweight="bold", color=pictures._INK)
     pictures._save(figure, path)
@@ -84,7 +85,7 @@ def _draw_states(
             zorder=4,
         )  # fmt: skip
         axes.annotate(
-            str(i + 1), positions[step], ha="center", va="center", fontsize=8.5, zorder=5,
+            str(i + 1), tuple(positions[step]), ha="center", va="center", fontsize=8.5, zorder=5,
             color=pictures._INK,
         )  # fmt: skip
     if goal is not None:

@@ -274,7 +274,7 @@ def _paths_by_time(figure: "Figure", axes: "Axes", trajectories: list[np.ndarray
         segments.append(np.stack([points[:-1], points[1:]], axis=1))
         times.append(np.arange(len(points) - 1))
     lines = LineCollection(
-        np.concatenate(segments), array=np.concatenate(times), cmap="viridis", linewidths=1.7,
+        list(np.concatenate(segments)), array=np.concatenate(times), cmap="viridis", linewidths=1.7,
         zorder=3, capstyle="round",
     )  # fmt: skip
     axes.add_collection(lines, autolim=False)

@@ -5,6 +5,7 @@ Statistical Precipice", NeurIPS 2021, arXiv 2108.13264 (the library rliable is t
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from dtql_jax.envs.spec import EnvSpec
 from dtql_jax.errors import UserError
 
 # (values, axis=...) -> values without these axes, as numpy's own reductions
-Statistic = Callable[..., np.ndarray]
+Statistic = Callable[..., Any]
 
 # Resamples held at once are bounded, in numbers: 32 MB.
 _CHUNK = 4_000_000

@@ -97,6 +97,7 @@ def play(spec: EnvSpec, act: Act, seed: int, episodes: Sequence[int]) -> Iterato
     from dtql_jax.envs.make import make_env
 
     env = make_env(spec, render_mode="rgb_array")
+    space: Any = env.action_space
     try:
         for episode in episodes:
             observation, _ = env.reset(seed=episode_seed(seed, episode))
@@ -104,7 +105,7 @@ def play(spec: EnvSpec, act: Act, seed: int, episodes: Sequence[int]) -> Iterato
             yield Frame(_render(env, spec), episode, 0, total, ended)
             while not ended:
                 action = np.asarray(act(np.asarray(observation, np.float32), episode, step))
-                action = np.clip(action, env.action_space.low, env.action_space.high)
+                action = np.clip(action, space.low, space.high)
                 observation, reward, terminated, truncated, _ = env.step(action.astype(np.float32))
                 step, total = step + 1, total + float(reward)
                 if terminated or truncated or step >= spec.max_episode_steps:

@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -55,7 +55,7 @@ def learning_curves(variants: Sequence[Variant], title: str, score: str) -> Figu
         at, values = _together(curves)
         drawn |= len(at) > 1
         longest = max(longest, at[-1])
-        style = {"color": colour(place), "linestyle": _dashes(place)}
+        style: dict[str, Any] = {"color": colour(place), "linestyle": _dashes(place)}
         if len(values) > 1:
             for own in values:
                 axes.plot(at, own, linewidth=0.7, alpha=0.4, **style)
@@ -88,7 +88,7 @@ def metric_curve(variants: Sequence[Variant], metric: str) -> Figure | None:
         if not curves:
             continue
         at, values = _together(curves)
-        style = {"color": colour(place), "linestyle": _dashes(place)}
+        style: dict[str, Any] = {"color": colour(place), "linestyle": _dashes(place)}
         if len(values) > 1:
             for own in values:
                 axes.plot(at, own, linewidth=0.6, alpha=0.35, **style)
@@ -146,7 +146,7 @@ def _figure(width: float, height: float):
     axes.set_axisbelow(True)
     for axis in (axes.xaxis, axes.yaxis):
         axis.label.set_color(_GREY)
-        axis.label.set_size(10)
+        axis.label.set_fontsize(10)
     axes.xaxis.set_major_formatter(_short_number)
     axes.xaxis.set_major_locator(_few_ticks())
     return figure, axes
@@ -191,7 +191,7 @@ def svg(figure: Figure, label: str, salt: str) -> str:
         text = re.sub(hexadecimal, f"var(--{name})", text, flags=re.I)
     text = re.sub(r"font-family: [^;\"]*;?", "", text)  # the page's own
     head, rest = text.split(">", 1)
-    box = re.search(r'viewBox="([^"]*)"', head)[1]
+    box = head.split('viewBox="', 1)[1].split('"', 1)[0]
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" role="img"'
     head += ' xmlns:xlink="http://www.w3.org/1999/xlink"'
     return f'{head} aria-label="{html.escape(label)}">{rest}'

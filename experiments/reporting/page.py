@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import markupsafe
 
 from dtql_jax.errors import UserError
 from dtql_jax.training.display import duration
@@ -194,7 +195,7 @@ def write(content: dict[str, Any], out: Path) -> list[Path]:
     salts = iter(range(10**6))
 
     def drawing(figure: Any, label: str) -> Any:
-        return jinja2.utils.markupsafe.Markup(charts.svg(figure, label, f"f{next(salts)}"))
+        return markupsafe.Markup(charts.svg(figure, label, f"f{next(salts)}"))
 
     environment.globals["svg"] = drawing
     out.mkdir(parents=True, exist_ok=True)

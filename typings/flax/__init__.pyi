@@ -1,0 +1,2 @@
+from flax import linen as linen
+from flax import struct as struct
