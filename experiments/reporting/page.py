@@ -81,17 +81,18 @@ def _task(variants: Sequence[Variant], task: str) -> dict[str, Any]:
     }
 
 
-def _pictures(own: Sequence[Variant]) -> list[dict[str, str]]:
-    """The pictures that runs drew of what their policies do."""
+def _pictures(own: Sequence[Variant]) -> list[dict[str, Any]]:
+    """The pictures that runs drew of what their policies do; they say themselves of which seed."""
     found = []
-    for variant in own:
+    runs = {run.path: (variant.label, run) for variant in own for run in variant.runs}
+    for label, run in runs.values():
         for name in ("trajectories.png", "decisions.png"):
-            path = variant.run.path / name
+            path = run.path / name
             if path.is_file() and path.stat().st_size < _INLINED:
                 data = base64.b64encode(path.read_bytes()).decode()
-                words = f"{path.stem} of {variant.label}, seed {variant.seeds[0]}"
-                found.append({"data": data, "label": words, "path": str(path)})
-    return found
+                words = f"{path.stem}: {label} ({run.path.name})"
+                found.append({"data": data, "label": words, "wide": name == "decisions.png"})
+    return sorted(found, key=lambda picture: picture["wide"])
 
 
 def _datasets(runs: Sequence[Run]) -> list[list[tuple[str, str]]]:

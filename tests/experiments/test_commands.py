@@ -170,7 +170,9 @@ def test_folders_are_not_mixed_up(environment: dict[str, str], whole: Path, tmp_
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize("name", ["train", "resume", "evaluate", "collect"])
+@pytest.mark.parametrize(
+    "name", ["train", "resume", "evaluate", "collect", "export", "report", "video", "decisions"]
+)
 def test_help(environment: dict[str, str], name: str) -> None:
     ended = call(environment, name, "--help")
     assert ended.returncode == 0
