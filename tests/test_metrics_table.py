@@ -1,5 +1,6 @@
 """docs/metrics.md names every metric that is logged, and none that is not."""
 
+import functools
 import re
 from pathlib import Path
 
@@ -20,6 +21,7 @@ def rows(heading: str) -> dict[str, list[str]]:
     return {name: [cell.strip() for cell in cells.split("|")] for name, cells in lines}
 
 
+@functools.cache
 def logged(name: str) -> set[str]:
     """The metrics of an algorithm's two steps."""
     batch = small.batch(2)
