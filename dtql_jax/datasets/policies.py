@@ -63,6 +63,7 @@ def _levels(body: str) -> dict[str, tuple[str, ...]]:
 
 
 SHIPPED: dict[str, tuple[str, ...]] = {
+    **_levels("halfcheetah"),
     **_levels("hopper"),
     **_levels("walker2d"),
     "antmaze-d4rl-ant": ("antmaze-d4rl-ant.npz",),

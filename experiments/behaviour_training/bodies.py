@@ -100,7 +100,7 @@ def _bodies() -> list[Body]:
             "halfcheetah",
             "levels",
             get_task("halfcheetah-medium").generated,
-            Settings(1_000_000, gamma=0.98, gae=0.92, log_std=-1.0),
+            Settings(3_000_000, gamma=0.98, gae=0.92, log_std=-1.0),
         ),
         Body("antmaze-d4rl-ant", "ant", antmaze.generated, ant, speed=2.5),
         Body(

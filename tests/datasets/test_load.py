@@ -147,7 +147,7 @@ def test_one_line_says_what_to_do_where_nothing_has_the_data(lines):
         ),
         ("pointmaze-umaze", {"transitions": 0}, "cannot collect 0 transitions"),
         ("kitchen-mixed", {"transitions": 5}, "cannot be generated"),
-        ("halfcheetah-medium", {"transitions": 5}, "needs --behaviour_policy=FILE"),
+        ("pen-expert", {"transitions": 5}, "needs --behaviour_policy=FILE"),
         ("pen-cloned", {"source": "generated"}, "needs --behaviour_policy=FILE"),
         ("hopper-medium", {"behaviour_policy": "no.npz"}, r"policy .*no\.npz cannot be read"),
         (
