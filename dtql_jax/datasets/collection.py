@@ -1,8 +1,8 @@
-"""Collecting episodes in several processes, into files, so that a killed collection goes on.
+"""Collecting episodes in several processes, in shards, so that a killed collection goes on.
 
 A plan's episodes are numbered; episode k draws from random numbers of its own. Processes
 play them in shards of a few (episodes 0 to n - 1, n to 2n - 1, ...) and each shard is a
-file as soon as it is played. The collection is the episodes in order, up to the plan's
+folder of its own as soon as it is played. The collection is the episodes in order, up to the plan's
 number of transitions: whoever played them, and however often it was interrupted, it is the
 same.
 """
@@ -20,8 +20,16 @@ from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 
 from dtql_jax.datasets.collection_workers import CollectionError, Worker
-from dtql_jax.datasets.recording import Episode, cut, read_episodes, read_lengths
-from dtql_jax.datasets.shards import Advance, Plan, Player, shard_path
+from dtql_jax.datasets.recording import Episode, cut
+from dtql_jax.datasets.shards import (
+    RECORDING,
+    Advance,
+    Plan,
+    Player,
+    read_episodes,
+    read_steps,
+    shard_path,
+)
 from dtql_jax.errors import UserError
 
 __all__ = ["CollectionError", "Plan", "choose_processes", "collect", "episodes", "prepare"]
@@ -50,6 +58,8 @@ def prepare(folder: pathlib.Path, plans: Sequence[Plan]) -> int:
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     mark.write_text(key)
+    for left_over in folder.glob(f"{RECORDING}*"):  # of a process that was killed
+        shutil.rmtree(left_over, ignore_errors=True)
     return sum(_Part(folder, plan).kept for plan in plans)
 
 
@@ -94,7 +104,7 @@ def episodes(folder: pathlib.Path, plans: Sequence[Plan]) -> Iterator[tuple[Plan
             try:
                 played = read_episodes(path)
             except ValueError as error:
-                path.unlink(missing_ok=True)
+                shutil.rmtree(path, ignore_errors=True)
                 raise UserError(f"{error}; it was removed, collect again") from error
             for episode in played:
                 steps = min(len(episode.rewards), plan.transitions - done)
@@ -122,9 +132,9 @@ class _Part:
         self.plan = plan
         self._steps: dict[int, int] = {}
         self._playing: set[int] = set()
-        for path in folder.glob(f"part{plan.part}-*.npz"):
+        for path in folder.glob(f"part{plan.part}-*"):
             with contextlib.suppress(ValueError):  # damaged: played anew
-                self._steps[int(path.stem.partition("-")[2])] = int(read_lengths(path).sum())
+                self._steps[int(path.name.partition("-")[2])] = read_steps(path)
 
     @property
     def ready(self) -> int:

@@ -1,7 +1,7 @@
 """The processes of a collection.
 
 They are fresh interpreters, as in `evaluation.workers`: a fork would copy jax's threads and
-locks. They import neither jax nor Minari, and end with their parent.
+locks. They end with their parent.
 """
 
 from __future__ import annotations

@@ -1,15 +1,11 @@
-"""Episodes: how one is played and recorded, and how many are kept in a file.
+"""Episodes: what plays them, and how one is played.
 
 What plays is a `Behaviour`. Everything random comes from the episode's own generator,
 so an episode is the same in whatever process, and after whichever others, it is played.
-Neither jax nor Minari is imported here: worker processes play episodes too.
 """
 
 from __future__ import annotations
 
-import os
-import pathlib
-import zipfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,10 +13,6 @@ import numpy as np
 
 if TYPE_CHECKING:
     import gymnasium
-
-
-# what numpy raises on a file that is cut off, changed, or no archive at all
-_DAMAGES = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
 class Episode(NamedTuple):
@@ -62,6 +54,12 @@ class Behaviour:
         """Returns whether the behaviour is where it wanted to be; asked after each step."""
         return False
 
+    def ends(self, observation: Any, terminated: bool, truncated: bool) -> tuple[bool, bool]:
+        """Returns (terminated, truncated) as they are recorded after a step."""
+        if self.ends_with_task:
+            return bool(terminated), bool(truncated)
+        return False, bool(truncated or self.arrived(observation))
+
 
 def play(env: gymnasium.Env, behaviour: Behaviour, key: Sequence[int]) -> Episode:
     """Plays one whole episode.
@@ -78,11 +76,9 @@ def play(env: gymnasium.Env, behaviour: Behaviour, key: Sequence[int]) -> Episod
     while True:
         action = behaviour.action(observation, draws)
         observation, reward, terminated, truncated, _ = env.step(action)
-        if not behaviour.ends_with_task:
-            terminated = False
-            truncated = truncated or behaviour.arrived(observation)
+        terminated, truncated = behaviour.ends(observation, terminated, truncated)
         observations.append(observation)
-        steps.append((action, float(reward), bool(terminated), bool(truncated)))
+        steps.append((action, float(reward), terminated, truncated))
         if terminated or truncated:
             break
     actions, rewards, terminations, truncations = zip(*steps, strict=True)
@@ -114,74 +110,6 @@ def cut(episode: Episode, steps: int) -> Episode:
         episode.terminations[:steps],
         truncations,
     )
-
-
-def write_episodes(path: pathlib.Path, episodes: Sequence[Episode]) -> None:
-    """Writes episodes into an .npz file, which is there whole or not at all."""
-    columns = {
-        name: np.concatenate([getattr(episode, name) for episode in episodes])
-        for name in ("actions", "rewards", "terminations", "truncations")
-    }
-    first = episodes[0].observations
-    if isinstance(first, dict):
-        for key in first:
-            parts = [episode.observations[key] for episode in episodes]
-            columns[f"observations/{key}"] = np.concatenate(parts)
-    else:
-        columns["observations"] = np.concatenate([episode.observations for episode in episodes])
-    lengths = np.array([len(episode.rewards) for episode in episodes])
-    seeds = np.array([episode.seed for episode in episodes])
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            np.savez(file, lengths=lengths, seeds=seeds, **columns)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def read_lengths(path: pathlib.Path) -> np.ndarray:
-    """Returns the steps of each episode in a file, without reading the rest of it.
-
-    Raises:
-      ValueError: the file is damaged.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return file["lengths"]
-    except _DAMAGES as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-
-
-def read_episodes(path: pathlib.Path) -> list[Episode]:
-    """Inverse of `write_episodes`.
-
-    Raises:
-      ValueError: the file is damaged.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            columns = {name: file[name] for name in file.files}
-        lengths, seeds = columns.pop("lengths"), columns.pop("seeds")
-        ends = np.cumsum(lengths)
-        steps = {
-            name: np.split(columns.pop(name), ends[:-1])
-            for name in ("actions", "rewards", "terminations", "truncations")
-        }
-    except _DAMAGES as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-    # each episode has one observation more than steps
-    ends = np.cumsum(lengths + 1)[:-1]
-    parts = {name.partition("/")[2]: np.split(array, ends) for name, array in columns.items()}
-    flat = list(parts) == [""]
-    return [
-        Episode(
-            int(seed),
-            parts[""][i] if flat else {key: arrays[i] for key, arrays in parts.items()},
-            *(steps[name][i] for name in ("actions", "rewards", "terminations", "truncations")),
-        )
-        for i, seed in enumerate(seeds)
-    ]
 
 
 def _stack(observations: Sequence[Any]) -> np.ndarray | dict[str, np.ndarray]:

@@ -1,22 +1,33 @@
-"""Shards: a few episodes of a plan, played one after the other into one file.
+"""Shards: a few episodes of a plan, played one after the other.
 
-Worker processes play them too, so neither jax nor Minari is imported here.
+Minari's DataCollector records them, so a shard is a small Minari dataset: a folder with
+Minari's metadata and its HDF5 file, there whole or not at all.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
+import os
 import pathlib
+import shutil
+import tempfile
+import warnings
 from collections.abc import Callable
 from typing import Any
 
+from dtql_jax.datasets import store
 from dtql_jax.datasets.policies import read_policy
-from dtql_jax.datasets.recording import Episode, play, write_episodes
+from dtql_jax.datasets.recording import Behaviour, Episode, play
 from dtql_jax.envs.spec import EnvSpec
 from dtql_jax.errors import UserError
 
 # told of steps as they are played
 Advance = Callable[[int], None]
+
+# what the folders are called in which shards are being recorded
+RECORDING = ".recording."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +63,49 @@ class Plan:
 
 
 def shard_path(folder: pathlib.Path, plan: Plan, shard: int) -> pathlib.Path:
-    """Returns the path of a shard's file."""
-    return folder / f"part{plan.part}-{shard:06d}.npz"
+    """Returns the folder of a shard."""
+    return folder / f"part{plan.part}-{shard:06d}"
+
+
+def read_steps(path: pathlib.Path) -> int:
+    """Returns the steps of a shard, without reading its episodes.
+
+    Raises:
+      ValueError: the shard is damaged.
+    """
+    try:
+        return int(json.loads((path / store.METADATA_FILE).read_text())["total_steps"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def read_episodes(path: pathlib.Path) -> list[Episode]:
+    """Returns the episodes of a shard.
+
+    Raises:
+      ValueError: the shard is damaged.
+    """
+    import minari
+
+    try:
+        given = json.loads((path / store.METADATA_FILE).read_text())["sha256"]
+        if given != _sha256(path):
+            raise ValueError("its content is not what was recorded")
+        storage = minari.MinariDataset(path).storage
+        numbers = range(storage.total_episodes)
+        rows = zip(
+            storage.get_episode_metadata(numbers), storage.get_episodes(numbers), strict=True
+        )
+        return [
+            Episode(
+                facts["seed"],
+                *(row[name] for name in ("observations", "actions", "rewards")),
+                *(row[name] for name in ("terminations", "truncations")),
+            )
+            for facts, row in rows
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
 
 
 class Player:
@@ -69,17 +121,22 @@ class Player:
         """Plays a shard, or less of it if that has all that is needed; returns its steps."""
         if plan != self._plan:
             self._make(plan)
-        played: list[Episode] = []
         steps = 0
         first = shard * plan.shard_episodes
-        for number in range(first, first + plan.shard_episodes):
-            episode = play(self._env, self._behaviour, (plan.seed, number, plan.part))
-            played.append(episode)
-            steps += len(episode.rewards)
-            advance(len(episode.rewards))
-            if steps >= needed:
-                break
-        write_episodes(shard_path(self._folder, plan, shard), played)
+        # Minari records into its store: here a folder beside the shards
+        staging = pathlib.Path(tempfile.mkdtemp(prefix=RECORDING, dir=self._folder))
+        try:
+            with store.store_at(staging):
+                collector = _collector(self._env, self._behaviour)
+                for number in range(first, first + plan.shard_episodes):
+                    episode = play(collector, self._behaviour, (plan.seed, number, plan.part))
+                    steps += len(episode.rewards)
+                    advance(len(episode.rewards))
+                    if steps >= needed:
+                        break
+                _keep(collector, shard_path(self._folder, plan, shard))
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
         return steps
 
     def close(self) -> None:
@@ -99,3 +156,35 @@ class Player:
             raise UserError(f"{plan.policy} has changed while it was used")
         self._behaviour = make_behaviour(plan.behaviour, self._env, policy, plan.settings)
         self._plan = plan
+
+
+def _collector(env: Any, behaviour: Behaviour) -> Any:
+    """Returns a Minari DataCollector around an environment; episodes end as the behaviour says."""
+    import minari
+
+    class EndsOfBehaviour(minari.StepDataCallback):
+        def __call__(self, env, **step):
+            row = super().__call__(env, **step)
+            if step.get("action") is not None:  # a step, not a reset
+                ends = behaviour.ends(row["observation"], row["terminated"], row["truncated"])
+                row["terminated"], row["truncated"] = ends
+            return row
+
+    return minari.DataCollector(env, step_data_callback=EndsOfBehaviour, data_format="hdf5")
+
+
+def _keep(collector: Any, path: pathlib.Path) -> None:
+    """Stores what a collector recorded as a shard."""
+    with warnings.catch_warnings():
+        # asks for an author, an e-mail address and a link, which the whole dataset has or lacks
+        warnings.filterwarnings("ignore", message=".*is set to None.*")
+        dataset = collector.create_dataset("shard-v0")
+    recorded = pathlib.Path(dataset.spec.data_path)
+    dataset.storage.update_metadata({"sha256": _sha256(recorded)})
+    shutil.rmtree(path, ignore_errors=True)  # a damaged one
+    os.replace(recorded, path)
+
+
+def _sha256(path: pathlib.Path) -> str:
+    with open(path / "main_data.hdf5", "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

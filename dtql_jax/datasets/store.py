@@ -62,7 +62,7 @@ def make(dataset_id: str, write: Callable[[], None], report: Callable[[str], Non
             return  # made by the process that held the lock before
         staging = pathlib.Path(tempfile.mkdtemp(prefix=f"{_slug(dataset_id)}.", dir=_work_folder()))
         try:
-            with _store_at(staging):
+            with store_at(staging):
                 write()
             _move_datasets(staging)
         finally:
@@ -122,7 +122,7 @@ def _lock(dataset_id: str, report: Callable[[str], None]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _store_at(folder: pathlib.Path) -> Iterator[None]:
+def store_at(folder: pathlib.Path) -> Iterator[None]:
     """Lets Minari use another folder as its store; it asks the environment alone."""
     before = os.environ.get("MINARI_DATASETS_PATH")
     os.environ["MINARI_DATASETS_PATH"] = str(folder)

@@ -203,9 +203,7 @@ class WorkerPool:
             try:
                 parts[index] = self._workers[index].receive(self._timeout)
             except _Lost as lost:
-                parts[index] = self._replace(
-                    index, lost, slots[rows[index]], episodes[rows[index]]
-                )
+                parts[index] = self._replace(index, lost, slots[rows[index]], episodes[rows[index]])
         return self._join(rows, parts, len(slots))
 
     def step(self, actions: np.ndarray, slots: np.ndarray, episodes: np.ndarray) -> StepResult:

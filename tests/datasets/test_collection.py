@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from dtql_jax.datasets import behaviours, collection, generated, minari, recording, store
+from dtql_jax.datasets import behaviours, collection, generated, minari, recording, shards, store
 from dtql_jax.datasets.collection import Plan
 from dtql_jax.datasets.collection_workers import Worker
 from dtql_jax.datasets.recording import Behaviour, Episode
@@ -111,31 +111,38 @@ def assert_flat_equal(one, other):
         np.testing.assert_array_equal(first, second)
 
 
-def test_files_give_back_what_was_written(tmp_path):
-    flat = [recording.play(Lamp(), Walk(), (0, k, 0)) for k in range(3)]
-    flat.append(recording.cut(flat[0], 1))
-    recording.write_episodes(tmp_path / "flat.npz", flat)
-    for one, other in zip(recording.read_episodes(tmp_path / "flat.npz"), flat, strict=True):
-        assert_flat_equal(one, other)
-        assert [getattr(one, name).dtype for name in one._fields[1:]] == [
-            getattr(other, name).dtype for name in one._fields[1:]
-        ]
-    assert recording.read_lengths(tmp_path / "flat.npz").tolist() == [5, 5, 5, 1]
-
-    parts = [
-        e._replace(observations={"a": e.observations, "b": e.observations[:, :1]}) for e in flat
-    ]
-    recording.write_episodes(tmp_path / "parts.npz", parts)
-    assert_same(recording.read_episodes(tmp_path / "parts.npz"), parts)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["flat.npz", "parts.npz"]
+# ---------------------------------------------------------------------------------- shards
 
 
-@pytest.mark.parametrize("content", [b"", b"no archive"])
-def test_a_damaged_file_is_said_to_be_one(tmp_path, content):
-    (tmp_path / "part0-000000.npz").write_bytes(content)
-    for read in (recording.read_episodes, recording.read_lengths):
+def test_a_shard_gives_back_what_was_played(tmp_path):
+    from dtql_jax.envs.make import make_base_env
+
+    player = Player(tmp_path)
+    steps = player.play(plan(), 2, 900, count)
+    # the definition: episodes 8 to 11 of the collection
+    env = make_base_env(SOURCE.env)
+    behaviour = behaviours.make_behaviour("pointmaze", env, None, {})
+    expected = [recording.play(env, behaviour, (0, number, 0)) for number in range(8, 12)]
+    path = shards.shard_path(tmp_path, plan(), 2)
+    assert shards.read_steps(path) == steps == sum(len(e.rewards) for e in expected)
+    found = shards.read_episodes(path)
+    assert_same(found, expected)
+    assert found[0].rewards.dtype == np.float64 and found[0].truncations.dtype == bool
+    # no more than is needed; played again, it takes the other's place
+    assert player.play(plan(), 2, 1, count) == len(expected[0].rewards)
+    assert_same(shards.read_episodes(path), expected[:1])
+    assert [entry.name for entry in tmp_path.iterdir()] == ["part0-000002"]
+    player.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"total_steps": null}'])
+def test_a_damaged_shard_is_said_to_be_one(tmp_path, content):
+    for read in (shards.read_episodes, shards.read_steps):
         with pytest.raises(ValueError, match="is damaged"):
-            read(tmp_path / "part0-000000.npz")
+            read(tmp_path / "missing")
+        (tmp_path / "metadata.json").write_bytes(content)
+        with pytest.raises(ValueError, match="is damaged"):
+            read(tmp_path)
 
 
 # ------------------------------------------------------------------------------ collection
@@ -165,11 +172,15 @@ def test_processes_and_attempts_change_nothing(tmp_path):
 
     # some files lost, one damaged
     folder = tmp_path / "2"
-    files = sorted(folder.glob("*.npz"))
-    assert len(files) > 2
-    files[0].unlink()
-    files[1].write_bytes(files[1].read_bytes()[:-100])
+    parts = sorted(folder.glob("part*"))
+    assert len(parts) > 2
+    shutil.rmtree(parts[0])
+    metadata = parts[1] / "metadata.json"
+    metadata.write_bytes(metadata.read_bytes()[:-100])
+    # what a process left that was killed while it recorded
+    (folder / f"{shards.RECORDING}abc").mkdir()
     assert 0 < collection.prepare(folder, [plan()]) < 900
+    assert not list(folder.glob(f"{shards.RECORDING}*"))
     collection.collect(folder, [plan()], 0, count)
     assert_same(played(folder, [plan()]), expected)
 
@@ -178,7 +189,7 @@ def test_a_file_damaged_inside_is_removed_and_played_anew(tmp_path):
     collection.prepare(tmp_path, [plan(200)])
     collection.collect(tmp_path, [plan(200)], 0, count)
     expected = played(tmp_path, [plan(200)])
-    path = tmp_path / "part0-000000.npz"
+    path = tmp_path / "part0-000000" / "main_data.hdf5"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(bytes(content))
@@ -197,7 +208,7 @@ def test_what_another_collection_left_is_removed(tmp_path, change):
     collection.collect(tmp_path, [plan(100)], 0, count)
     assert collection.prepare(tmp_path, [plan(100)]) == 100
     assert collection.prepare(tmp_path, [plan(100, **change)]) == 0
-    assert list(tmp_path.glob("*.npz")) == []
+    assert list(tmp_path.glob("part*")) == []
 
 
 def test_an_episode_that_fails_in_another_process_says_where(tmp_path):
@@ -250,7 +261,7 @@ def test_a_killed_collection_goes_on_and_ends_as_if_nothing_had_been(lines, monk
     name = generated.dataset_id(SOURCE, 60_000, 0)
     folder = store.episodes_folder(name)
     process = subprocess.Popen([sys.executable, "-c", COLLECT], stdout=subprocess.DEVNULL)
-    while len(list(folder.glob("*.npz"))) < 6:
+    while len(list(folder.glob("part*"))) < 6:
         assert process.poll() is None
         time.sleep(0.02)
     children = subprocess.run(
@@ -260,7 +271,7 @@ def test_a_killed_collection_goes_on_and_ends_as_if_nothing_had_been(lines, monk
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not store.is_local(name)
-    kept = {path: path.stat().st_mtime_ns for path in folder.glob("*.npz")}
+    kept = {path: path.stat().st_mtime_ns for path in folder.glob("part*")}
 
     # it goes on (here up to less, or this test would take long)
     monkeypatch.setattr(generated, "SHARD_EPISODES", {"pointmaze": 10})
@@ -268,7 +279,7 @@ def test_a_killed_collection_goes_on_and_ends_as_if_nothing_had_been(lines, monk
     collection.prepare(folder, plans)
     ready = collection._Part(folder, plans[0]).ready
     assert ready > 100
-    assert {path: path.stat().st_mtime_ns for path in folder.glob("*.npz")} == kept
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("part*")} == kept
 
     short = [dataclasses.replace(plans[0], transitions=ready)]
     fresh = tmp_path / "fresh"

@@ -9,9 +9,7 @@ from dtql_jax.evaluation.simulator import episode_seed
 
 # With the stronger engine an episode reaches its goal (reward 100) after 26 to 52 steps, or is
 # cut off at 42: both ends occur.
-_CAR = EnvSpec(
-    "MountainCarContinuous-v0", 42, attributes={"power": 0.004}, success="reward"
-)
+_CAR = EnvSpec("MountainCarContinuous-v0", 42, attributes={"power": 0.004}, success="reward")
 
 
 def _drive(observations, episodes, steps):

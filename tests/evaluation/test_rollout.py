@@ -31,9 +31,7 @@ def assert_same(result, paths):
 @pytest.mark.parametrize(
     ("num_envs", "workers"), [(1, 0), (3, 0), (7, 0), (100, 0), (3, 2), (7, 2), (2, 5)]
 )
-def test_episodes_run_the_same_course_however_they_are_spread(
-    paths, drive, car, num_envs, workers
-):
+def test_episodes_run_the_same_course_however_they_are_spread(paths, drive, car, num_envs, workers):
     result = evaluate(
         drive, car, seeds=SEEDS, episodes=EPISODES, num_envs=num_envs, workers=workers, record=3
     )
@@ -195,8 +193,6 @@ def test_mujoco_episodes_do_not_depend_on_what_their_environment_played_before(p
         return np.stack([np.cos(angle), np.sin(angle)], axis=-1).astype(np.float32)
 
     paths = play(policy, spec, SEEDS, 5)
-    result = evaluate(
-        policy, spec, seeds=SEEDS, episodes=5, num_envs=2, workers=workers, record=5
-    )
+    result = evaluate(policy, spec, seeds=SEEDS, episodes=5, num_envs=2, workers=workers, record=5)
     assert_same(result, paths)
     assert len(result.trajectories) == 10
