@@ -117,6 +117,6 @@ def _bodies() -> list[Body]:
             "pen",
             "best",
             get_task("pen-expert").generated,
-            Settings(500_000, envs=32, rollout=128, log_std=-0.5, euler=0.0),
+            Settings(2_000_000, envs=32, rollout=128, batch=512, epochs=8, log_std=-0.5, euler=0.0),
         ),
     ]
