@@ -118,14 +118,15 @@ def test_a_collection_that_fails_keeps_its_episodes_and_frees_the_lock(lines, mo
     assert left_files() == [
         "collection.json",
         "dtql_jax__pointmaze__umaze-n50-seed0-v0.lock",
-        "part0-000000.npz",
+        "main_data.hdf5",
+        "metadata.json",
     ]
     assert "MINARI_DATASETS_PATH" in os.environ
     _, transitions, _ = collect(50, lines)
     assert "50 are there from before" in lines[-1]
     assert len(transitions.rewards) == 50
     # nothing but the dataset is left
-    assert not any("episodes" in path.parts for path in store.datasets_root().rglob("*.npz"))
+    assert left_files().count("main_data.hdf5") == 1
 
 
 def left_files():
