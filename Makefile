@@ -6,6 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN_PYTHON = $(VENV)/bin/python
 READY = $(VENV)/.ready
+CHECKS = $(VENV)/.checks
 
 ENV ?= pointmaze-umaze
 PRESET ?= auto
@@ -13,7 +14,7 @@ ALGO ?= dtql
 given = $(if $($(1)),--$(2)=$($(1)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train resume evaluate compare sweep report export video decisions data data-info test test-slow docs types lint lock clean
+.PHONY: help setup train resume evaluate compare sweep report export video decisions data data-info bench test test-slow check docs types lint hooks lock clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
@@ -71,19 +72,28 @@ test: $(READY)  ## Lint, parity with the reference programs, and the fast tests 
 test-slow: $(READY)  ## The learning tests and whole runs (tens of minutes)
 	@$(RUN_PYTHON) -m pytest -q -m slow $(ARGS)
 
-docs: $(READY)  ## Build the documentation into site/ (needs the extra: pip install -e ".[docs]")
-	@$(RUN_PYTHON) -c 'import mkdocs, mkdocstrings' 2>/dev/null || { echo 'error: mkdocs is not installed; expected the extra docs: $(RUN_PYTHON) -m pip install -e ".[docs]"' >&2; exit 2; }
+check: lint types test  ## All that a change must pass: style, types, fast tests
+
+# what the checks need beside the tests' own: pyright (with a node of its own), mkdocs, pre-commit
+$(CHECKS): requirements-checks.lock | $(READY)
+	@$(RUN_PYTHON) -m pip install -qq --disable-pip-version-check -r requirements-checks.lock
+	@touch $(CHECKS)
+
+docs: $(CHECKS)  ## Build the documentation into site/
 	@NO_MKDOCS_2_WARNING=1 $(RUN_PYTHON) -m mkdocs build --quiet --strict --site-dir site && echo "documentation: site/index.html"
 
-types: $(READY)  ## Check types with pyright, at the level basic (needs the extra: pip install -e ".[types]")
-	@$(RUN_PYTHON) -c 'import pyright' 2>/dev/null || { echo 'error: pyright is not installed; expected the extra types: $(RUN_PYTHON) -m pip install -e ".[types]"' >&2; exit 2; }
+types: $(CHECKS)  ## Check types with pyright, at the level basic
 	@$(RUN_PYTHON) -m pyright --pythonpath $(RUN_PYTHON)
 
 lint: $(READY)  ## Check style only
 	@$(RUN_PYTHON) -m ruff check . && $(RUN_PYTHON) -m ruff format --check .
 
-lock: $(READY)  ## Resolve requirements.lock anew from setup.cfg (needs uv in the environment)
+hooks: $(CHECKS)  ## Run lint and types at every commit (pre-commit, nothing fetched)
+	@$(RUN_PYTHON) -m pre_commit install
+
+lock: $(READY)  ## Resolve both lock files anew (needs uv in the environment)
 	@printf 'mujoco==3.2.7\njax<0.12\n' | $(RUN_PYTHON) -m uv pip compile --quiet --universal --python-version 3.11 --no-annotate --custom-compile-command 'make lock' --extra dev --constraint - setup.cfg --output-file requirements.lock
+	@printf 'pyright[nodejs]>=1.1.400\nmkdocs>=1.6,<2\nmkdocs-material>=9.5\nmkdocstrings[python]>=0.26\npre-commit>=4\n' | $(RUN_PYTHON) -m uv pip compile --quiet --universal --python-version 3.11 --no-annotate --custom-compile-command 'make lock' --constraint requirements.lock - --output-file requirements-checks.lock
 
 clean:  ## Remove the Python environment (runs and datasets stay)
 	@rm -rf $(VENV)

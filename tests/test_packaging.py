@@ -18,8 +18,20 @@ def test_every_extra_that_is_named_exists() -> None:
     files = [ROOT / "README.md", ROOT / "Makefile"]
     files += [f for name in folders for f in (ROOT / name).rglob("*") if f.suffix in (".py", ".md")]
     named = {name for f in files for name in re.findall(r'-e "\.\[([a-z]+)\]"', f.read_text())}
-    assert {"types", "wandb", "docs", "behaviours", "cuda"} <= named
-    assert named <= set(options()["extras_require"])
+    assert {"wandb", "behaviours", "cuda"} <= named
+    assert named | {"docs", "types"} <= set(options()["extras_require"])
+
+
+def test_the_lock_files_agree() -> None:
+    files = [(ROOT / f"requirements{name}.lock").read_text() for name in ("", "-checks")]
+    run, checks = (
+        {line for line in text.splitlines() if not line.startswith("#")} for text in files
+    )
+    names = {line.split("==")[0] for line in run} & {line.split("==")[0] for line in checks}
+    assert names
+    for name in names:
+        pinned = [{x.split(" ;")[0] for x in f if x.startswith(f"{name}==")} for f in (run, checks)]
+        assert pinned[1] <= pinned[0], name
 
 
 def test_every_pattern_of_package_data_finds_files() -> None:
