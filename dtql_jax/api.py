@@ -114,11 +114,13 @@ class Trained:
         max_action: float,
         sizes: tuple[int, int],
         about: dict[str, Any],
+        quiet: bool,
     ) -> None:
         """Use `train`."""
         self.algorithm, self.state, self.seeds = fit.algorithm, fit.state, fit.seeds
         self.env, self.info, self.history, self.seconds = env, info, history, fit.seconds
         self._fit, self._max_action, self._sizes, self._about = fit, max_action, sizes, about
+        self._quiet = quiet
         self._act = jax.jit(jax.vmap(fit.algorithm.act, in_axes=(None, 0, 0)))
 
     def act(self, observation: Any, seed: int = 0, member: int = 0) -> np.ndarray:
@@ -156,9 +158,16 @@ class Trained:
             raise UserError("no environment is known of this data; give env=... to evaluate in")
         # a function of the user's lives in this process only
         workers = 0 if spec.env_id.startswith("dtql_jax_user/") else None
-        result = evaluate(
-            self._fit.policy(), spec, seeds=self.seeds, episodes=episodes, workers=workers
-        )
+        with Display(self._quiet) as display:
+            display.start("evaluate", len(self.seeds) * episodes, unit="episodes")
+            result = evaluate(
+                self._fit.policy(),
+                spec,
+                seeds=self.seeds,
+                episodes=episodes,
+                workers=workers,
+                progress=display.advance,
+            )
         reference = self.info.reference_scores if self.info is not None else None
         name, values = scores.score(result.returns, result.successes, spec, reference)
         mean, error = scores.mean_and_standard_error(values)
@@ -226,57 +235,67 @@ def train(
       UserError: data, environment or settings are wrong, or the training diverged.
     """
     spec = None if env is None else own_data.spec_of(env, max_episode_steps, success=success)
-    display = Display(quiet)
-    task = isinstance(data, str) and not load_options.get("report")
-    options = load_options | ({"report": display.say} if task else {})
-    arrays, info, spec = own_data.read_data(data, spec, **options)
-    settings = dict(settings or {})
-    max_action = _max_action(settings, spec, info, np.asarray(arrays.actions))
-    name = "own"
-    if isinstance(algorithm, str):
-        name, known = algorithm, default_settings(algorithm)
-        given = {"max_action": max_action, "decay_steps": steps}
-        settings = {key: given[key] for key in given if key in known} | settings
-        algorithm = make_algorithm(name, settings)
-    elif settings:
-        raise UserError(f"settings {sorted(settings)} are for a named algorithm; yours has its own")
-    if pretrain_steps is None:
-        pretrained = algorithm.pretrain_step is not algorithm.train_step
-        pretrain_steps = steps // 4 if pretrained else 0
-    seeds = [seeds] if isinstance(seeds, (int, np.integer)) else list(seeds)
-    every = log_every or max((steps + pretrain_steps) // 50, 1)
-    history = History(seeds)
-    rewards = transform_rewards(np.asarray(arrays.rewards), reward_scale, reward_shift)
-    fit = Fit(
-        algorithm,
-        arrays._replace(rewards=rewards),
-        seeds,
-        FitSettings(
-            batch_size=batch_size,
-            pretrain_steps=pretrain_steps,
-            train_steps=steps,
-            updates_per_call=min(every, 100),
-            log_every=every,
-        ),
-        make_log=lambda names, resumed: history,  # type: ignore[arg-type,return-value]
-        display=display,
-    )
-    result = fit.run()
+    with Display(quiet) as display:
+        if isinstance(data, str):
+            display.start("data", unit="transitions")
+            load_options = {"report": display.say, "progress": display.advance} | load_options
+        arrays, info, spec = own_data.read_data(data, spec, **load_options)
+        bound = _max_action(settings or {}, spec, info, np.asarray(arrays.actions))
+        made, about = _make(algorithm, dict(settings or {}), bound, steps)
+        if pretrain_steps is None:
+            pretrained = made.pretrain_step is not made.train_step
+            pretrain_steps = steps // 4 if pretrained else 0
+        members = [seeds] if isinstance(seeds, (int, np.integer)) else list(seeds)
+        every = log_every or max((steps + pretrain_steps) // 50, 1)
+        history = History(members)
+        rewards = transform_rewards(np.asarray(arrays.rewards), reward_scale, reward_shift)
+        display.about(f"{about['algorithm']} on {_known(info)['task']}", f"{len(members)} seed(s)")
+        fit = Fit(
+            made,
+            arrays._replace(rewards=rewards),
+            members,
+            FitSettings(
+                batch_size=batch_size,
+                pretrain_steps=pretrain_steps,
+                train_steps=steps,
+                updates_per_call=min(every, 100),
+                log_every=every,
+            ),
+            make_log=lambda names, resumed: history,  # type: ignore[arg-type,return-value]
+            display=display,
+        )
+        result = fit.run()
     if not result.finished:
         raise UserError(f"training ended at update {result.update}: its numbers are not finite")
     sizes = arrays.observations.shape[1], arrays.actions.shape[1]
-    about = {
-        "task": info.task if info is not None else "own data",
-        "source": info.source if info is not None else "own",
-        "dataset_id": info.dataset_id if info is not None else "own",
-        "algorithm": name,
-        "settings": settings,
-    }
-    return Trained(fit, spec, info, history, max_action, sizes, about)
+    return Trained(fit, spec, info, history, bound, sizes, _known(info) | about, quiet)
+
+
+def _make(
+    algorithm: str | Algorithm, settings: dict[str, Any], max_action: float, steps: int
+) -> tuple[Algorithm, dict[str, Any]]:
+    """The algorithm, and what a saved policy says of it."""
+    if not isinstance(algorithm, str):
+        if settings:
+            raise UserError(
+                f"settings {sorted(settings)} are for a named algorithm; yours has its own"
+            )
+        return algorithm, {"algorithm": "own", "settings": {}}
+    known = default_settings(algorithm)
+    given = {"max_action": max_action, "decay_steps": steps}
+    settings = {key: given[key] for key in given if key in known} | settings
+    return make_algorithm(algorithm, settings), {"algorithm": algorithm, "settings": settings}
+
+
+def _known(info: DatasetInfo | None) -> dict[str, str]:
+    """What is known of the data, for a saved policy."""
+    if info is None:
+        return {"task": "own data", "source": "own", "dataset_id": "own"}
+    return {"task": info.task, "source": info.source, "dataset_id": info.dataset_id}
 
 
 def _max_action(
-    settings: dict[str, Any], env: EnvSpec | None, info: DatasetInfo | None, actions: np.ndarray
+    settings: Mapping[str, Any], env: EnvSpec | None, info: DatasetInfo | None, actions: np.ndarray
 ) -> float:
     """The bound of the actions: as the user says, else the environment's, else 1."""
     if "max_action" in settings:

@@ -4,6 +4,7 @@ Exit codes: 0 done; 2 wrong input, one line on stderr; 3 could not go on, what t
 130 stopped by Ctrl-C, everything saved.
 """
 
+import contextlib
 import functools
 import runpy
 import signal
@@ -11,16 +12,19 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
 from dtql_jax.errors import UserError, near_matches
-from experiments.configs import task as task_config
+
+if TYPE_CHECKING:
+    from dtql_jax.training.display import Display
 
 STOPPED, STUCK = 130, 3
+_first: "Display | None" = None  # what `launch` opened
 
 
 class StuckError(Exception):
@@ -36,6 +40,9 @@ def define_config(argv: list[str]) -> None:
     --config=FILE.py[:ARGUMENT] takes the configuration from that file's get_config instead. Every
     field is a flag of its own: --config.batch_size=512, --config.algorithm.alpha=5.
     """
+    # late, as all that a command with a display does not need for its first line
+    from experiments.configs import task as task_config
+
     flags.DEFINE_string("env", "pointmaze-umaze", "Task, for example antmaze-umaze.")
     flags.DEFINE_string("preset", "auto", "quick, paper, full (point mazes), or auto.")
     flags.DEFINE_string("algorithm", "dtql", "Algorithm.")
@@ -87,6 +94,29 @@ def _without(argv: list[str], name: str) -> list[str]:
     return kept
 
 
+def define_display() -> None:
+    """Defines --quiet and --verbose."""
+    flags.DEFINE_boolean("quiet", False, "Only warnings and the result.")
+    flags.DEFINE_boolean("verbose", False, "Lines with all metrics in place of the live view.")
+
+
+def open_display(title: str, *facts: str) -> "Display":
+    """What the user sees from now on, as the flags of `define_display` say; use it as a context.
+
+    Call it before what takes seconds to import. In a terminal it is what `launch` opened already.
+    """
+    from dtql_jax.training.display import Display
+
+    values = flags.FLAGS
+    if values.quiet and values.verbose:
+        raise UserError("--quiet and --verbose exclude each other")
+    display = _first or Display(values.quiet, values.verbose)
+    display.say(" ".join([title, *facts]))
+    display.about(title, *facts)
+    display.start("start")
+    return display
+
+
 def _value(argv: list[str], name: str) -> str | None:
     """The last value that the command line gives a flag, before any flag is parsed."""
     found = None
@@ -119,6 +149,7 @@ def launch(
     description: str | None,
     define: Callable[[list[str]], None] = lambda argv: None,
     argv: list[str] | None = None,
+    live: bool = False,
 ) -> None:
     """Parses the command line, runs a command and leaves the process with its exit code.
 
@@ -127,15 +158,18 @@ def launch(
       description: what --help prints above the flags.
       define: defines the command's flags.
       argv: the command line; by default that of the process.
+      live: whether a terminal shows from the first moment that the command is at work.
     """
     argv = list(sys.argv if argv is None else argv)
+    asks = any(word in ("-h", "--help", "-help") for word in argv[1:])
     try:
-        define(argv)
-        if any(word in ("-h", "--help", "-help") for word in argv[1:]):
-            _print_help(description or "", flags.FLAGS)
-            sys.exit(0)
-        _parse(argv)
-        sys.exit(run() or 0)
+        with _first_sign(argv) if live and not asks else contextlib.nullcontext():
+            define(argv)
+            if asks:
+                _print_help(description or "", flags.FLAGS)
+                sys.exit(0)
+            _parse(argv)
+            sys.exit(run() or 0)
     except (UserError, flags.Error) as error:
         _fail(str(error))
     except StuckError as error:
@@ -143,6 +177,21 @@ def launch(
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(STOPPED)
+
+
+@contextmanager
+def _first_sign(argv: list[str]) -> Iterator[None]:
+    """A live view in a terminal; elsewhere the first line comes when the input is known as good."""
+    global _first
+    if not sys.stderr.isatty() or {"--quiet", "-quiet", "--verbose", "-verbose"} & set(argv):
+        yield
+        return
+    from dtql_jax.training.display import Display
+
+    with Display() as _first:
+        _first.about(Path(argv[0]).stem)
+        _first.start("start")
+        yield
 
 
 def _parse(argv: list[str]) -> None:

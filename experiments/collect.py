@@ -5,11 +5,15 @@ python -m experiments.collect --env=antmaze-umaze --behaviour_policy=FILE.npz
 """
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from experiments import cli
+
+if TYPE_CHECKING:
+    from dtql_jax.datasets.load import Loaded
+    from dtql_jax.training.display import Display
 
 
 def define(argv: list[str]) -> None:
@@ -22,26 +26,33 @@ def define(argv: list[str]) -> None:
     flags.DEFINE_string(
         "behaviour_policy", "", "Policy that plays in a collection: FILE.npz, or FILE.npz,FILE.npz."
     )
+    cli.define_display()
 
 
-def options() -> dict[str, Any]:
-    """What the flags say, as keyword arguments of `dtql_jax.datasets.load`."""
+def get(display: "Display") -> "Loaded":
+    """The data that the flags ask for: (arrays, info, transitions of each episode)."""
+    from dtql_jax.datasets import load_episodes
+
     values = flags.FLAGS
-    return {
-        "d4rl_dir": values.d4rl_dir or None,
-        "transitions": values.transitions or None,
-        "seed": values.seed,
-        "behaviour_policy": values.behaviour_policy or None,
-    }
+    display.start("data", unit="transitions")
+    return load_episodes(
+        values.env,
+        values.source,
+        d4rl_dir=values.d4rl_dir or None,
+        transitions=values.transitions or None,
+        seed=values.seed,
+        behaviour_policy=values.behaviour_policy or None,
+        report=display.say,
+        progress=display.advance,
+    )
 
 
 def run() -> None:
     """The command: prints what is known about the dataset as JSON."""
-    from dtql_jax.datasets import load
-
-    _, info = load(flags.FLAGS.env, flags.FLAGS.source, **options())
+    with cli.open_display(f"data of {flags.FLAGS.env}") as display:
+        _, info, _ = get(display)
     print(json.dumps(info.to_dict(), indent=2))
 
 
 if __name__ == "__main__":
-    cli.launch(run, __doc__, define)
+    cli.launch(run, __doc__, define, live=True)

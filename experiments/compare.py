@@ -40,7 +40,7 @@ def define(argv: list[str]) -> None:
     flags.DEFINE_integer("seeds", 1, "Seeds of each.")
     flags.DEFINE_integer("episodes", 100, "Episodes of each seed with the last checkpoint.")
     flags.DEFINE_string("out", "runs/compare", "Folder of the runs and the table.")
-    flags.DEFINE_boolean("quiet", False, "Only warnings and the table.")
+    cli.define_display()
 
 
 def configuration(name: str) -> Any:
@@ -132,17 +132,17 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def run() -> int:
     """The command."""
-    from dtql_jax.training.display import Display
-    from dtql_jax.training.run_folder import write_json
-    from experiments import runner
-
     values = flags.FLAGS
     for name, least in (("updates", 12), ("seeds", 1), ("episodes", 1)):
         if values[name].value < least:
             raise UserError(f"--{name} is {values[name].value}; expected at least {least}")
     configurations = {name: configuration(name) for name in values.algorithms}
-    out, display = Path(values.out), Display(values.quiet)
-    with cli.stop_requested() as should_stop:
+    out = Path(values.out)
+    display = cli.open_display("comparing", ", ".join(configurations), f"on {values.env}")
+    with display, cli.stop_requested() as should_stop:
+        from dtql_jax.training.run_folder import write_json
+        from experiments import runner
+
         for name, config in configurations.items():
             path = out / name
             if (path / "summary.json").exists():
@@ -154,7 +154,11 @@ def run() -> int:
                 finished = runner.start(config, path, display, should_stop)
             if not finished:
                 return cli.STOPPED
-    rows = [row(name, out / name) for name in configurations]
+        display.start("measure", len(configurations), unit="algorithms")
+        rows = []
+        for name in configurations:
+            rows.append(row(name, out / name))
+            display.advance(len(rows))
     head = (
         f"{values.env}, data {rows[0]['dataset_id']} (generated here, not D4RL's), "
         f"{values.updates:,} updates of batch {configurations[rows[0]['algorithm']].batch_size}, "
@@ -169,4 +173,4 @@ def run() -> int:
 
 
 if __name__ == "__main__":
-    cli.launch(run, __doc__, define)
+    cli.launch(run, __doc__, define, live=True)

@@ -24,19 +24,20 @@ def define(argv: list[str]) -> None:
 
 def run() -> None:
     """The command."""
-    from dtql_jax.datasets import load_episodes
-    from dtql_jax.datasets.summary import summarise
-
     values = flags.FLAGS
-    data, info, lengths = load_episodes(values.env, values.source, **collect.options())
-    facts = info.to_dict() | {"recorded_by": _recorded_by(info)} | summarise(data, lengths)
-    out = Path(values.out or Path("runs") / "data-info" / values.env)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "data_info.json").write_text(json.dumps(facts, indent=2) + "\n")
-        drawn = _draw(out, data, info, lengths)
-    except OSError as error:
-        raise UserError(f"--out={out} cannot be written: {error.strerror}") from error
+    with cli.open_display(f"data of {values.env}") as display:
+        from dtql_jax.datasets.summary import summarise
+
+        data, info, lengths = collect.get(display)
+        display.start("describe")
+        facts = info.to_dict() | {"recorded_by": _recorded_by(info)} | summarise(data, lengths)
+        out = Path(values.out or Path("runs") / "data-info" / values.env)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            (out / "data_info.json").write_text(json.dumps(facts, indent=2) + "\n")
+            drawn = _draw(out, data, info, lengths)
+        except OSError as error:
+            raise UserError(f"--out={out} cannot be written: {error.strerror}") from error
     print("\n".join(_lines(facts)))
     for name in ("data_info.json", *drawn):
         print(f"{'written':<13} {out / name}")
@@ -104,4 +105,4 @@ def _lines(facts: dict[str, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    cli.launch(run, __doc__, define)
+    cli.launch(run, __doc__, define, live=True)

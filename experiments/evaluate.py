@@ -15,7 +15,7 @@ def define(argv: list[str]) -> None:
     """The flags of this command."""
     flags.DEFINE_string("run", None, "Folder of the run.")
     flags.DEFINE_integer("episodes", 0, "Episodes of each seed; 0: as the run's configuration.")
-    flags.DEFINE_boolean("quiet", False, "Only the result.")
+    cli.define_display()
 
 
 def run() -> None:
@@ -24,12 +24,12 @@ def run() -> None:
         raise UserError("--run is missing; expected the folder of a run (make evaluate RUN=...)")
     if flags.FLAGS.episodes < 0:
         raise UserError(f"--episodes is {flags.FLAGS.episodes}; expected at least 0")
-    from dtql_jax.training.display import Display
-    from experiments import runner
+    with cli.open_display(f"playing {flags.FLAGS.run}") as display:
+        from experiments import runner
 
-    display = Display(flags.FLAGS.quiet)
-    print(json.dumps(runner.evaluate(flags.FLAGS.run, flags.FLAGS.episodes, display), indent=2))
+        found = runner.evaluate(flags.FLAGS.run, flags.FLAGS.episodes, display)
+    print(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":
-    cli.launch(run, __doc__, define)
+    cli.launch(run, __doc__, define, live=True)

@@ -12,20 +12,20 @@ from experiments import cli
 def define(argv: list[str]) -> None:
     """The flags of this command."""
     flags.DEFINE_string("run", None, "Folder of the run.")
-    flags.DEFINE_boolean("quiet", False, "Only warnings and the result.")
+    cli.define_display()
 
 
 def run() -> int:
     """The command."""
     if not flags.FLAGS.run:
         raise UserError("--run is missing; expected the folder of a run (make resume RUN=...)")
-    from dtql_jax.training.display import Display
-    from experiments import runner
+    display = cli.open_display(f"going on with {flags.FLAGS.run}")
+    with display, cli.stop_requested() as should_stop:
+        from experiments import runner
 
-    with cli.stop_requested() as should_stop:
-        finished = runner.resume(flags.FLAGS.run, Display(flags.FLAGS.quiet), should_stop)
+        finished = runner.resume(flags.FLAGS.run, display, should_stop)
     return 0 if finished else cli.STOPPED
 
 
 if __name__ == "__main__":
-    cli.launch(run, __doc__, define)
+    cli.launch(run, __doc__, define, live=True)

@@ -173,6 +173,9 @@ def members_of(run: dict[str, Any]) -> list[Member]:
 
 def _load(config: dict[str, Any], display: Display) -> tuple[Transition, DatasetInfo, float]:
     began = time.monotonic()
+    title = f"{config['algorithm']['name']} on {config['task']}"
+    display.about(title, f"source {config['source']}")
+    display.start("data", unit="transitions")
     data, info = load(
         config["task"],
         config["source"],
@@ -181,6 +184,7 @@ def _load(config: dict[str, Any], display: Display) -> tuple[Transition, Dataset
         seed=config["data_seed"],
         behaviour_policy=config["behaviour_policy"] or None,
         report=display.say,
+        progress=display.advance,
     )
     scale, shift = config["reward_scale"], config["reward_shift"]
     if config["reward_standardise"]:
@@ -225,6 +229,14 @@ def make_fit(
 # ------------------------------------------------------------------------------------- the run
 
 
+def _earlier_scores(folder: Path, update: int) -> Iterator[tuple[int, float]]:
+    """(update, mean score of the members) of the evaluations up to an update."""
+    found: dict[int, list[float]] = {}
+    for row in read_rows(folder / "evaluations.csv"):
+        found.setdefault(int(row["update"]), []).append(float(row["score"]))
+    yield from ((at, float(np.mean(each))) for at, each in found.items() if at <= update)
+
+
 def _run(
     folder: RunFolder,
     data: Transition,
@@ -260,10 +272,14 @@ def _run(
     device = describe_device()
     settings = len({tuple(member.settings.items()) for member in members})
     population = f"{len(set(seeds))} seed(s)" + (f" x {settings} settings" * (settings > 1))
+    title = f"{config['algorithm']['name']} on {config['task']}"
+    hardware = f"{device['devices']} x {device['kind']}"
+    display.about(title, f"source {info.source}", population, hardware)
+    display.start("init")
     display.say(
-        f"{config['algorithm']['name']} on {config['task']}: {population}, "
+        f"{title}: {population}, "
         f"{config['pretrain_steps']:,} + {config['train_steps']:,} updates of "
-        f"{config['batch_size']} on {device['devices']} x {device['kind']}"
+        f"{config['batch_size']} on {hardware}"
     )
     with Checkpoints(folder.path / "checkpoints") as checkpoints:
         fit = make_fit(
@@ -278,6 +294,8 @@ def _run(
         if resume and checkpoints.latest() is not None:
             fit.resume()
             display.say(f"going on at update {fit.update:,}")
+            for update, score in _earlier_scores(folder.path, fit.update):
+                display.score(score, update)
         try:
             finished = fit.run(should_stop).finished
         except StoppedError:
@@ -351,6 +369,7 @@ def _finish(
     folder: RunFolder, info: DatasetInfo, fit: Fit, result: EvaluationResult, display: Display
 ) -> None:
     """Writes episodes.csv, the pictures and summary.json, and says where they are."""
+    display.start("pictures")
     config, members = folder.run["config"], members_of(folder.run)
     seeds = [member.seed for member in members]
     _write_episodes(folder.path / "episodes.csv", seeds, result)
@@ -385,7 +404,7 @@ def _finish(
     error = summary["score_standard_error"]
     within = "" if error is None else f" +- {error:.1f}"
     diverged = f", {len(fit.diverged)} of them frozen (diverged)" if fit.diverged else ""
-    display.say(
+    display.result(
         f"{summary['score_name']} {summary['score_mean']:.1f}{within} on {info.dataset_id} "
         f"(source {info.source}), {len(members)} member(s) x {summary['episodes']} episodes, "
         f"last checkpoint{diverged}"

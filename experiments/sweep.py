@@ -40,7 +40,7 @@ def define(argv: list[str]) -> None:
     flags.DEFINE_float("job_tpus", 0, "TPUs of a job on a cluster.")
     flags.DEFINE_integer("retries", 3, "Of a job whose process or machine died.")
     flags.DEFINE_integer("at_once", 0, "Slurm: jobs at once; 0: no limit.")
-    flags.DEFINE_boolean("quiet", False, "Only warnings and the table.")
+    cli.define_display()
 
 
 def _configs(argv: list[str]) -> list:
@@ -112,17 +112,22 @@ def run() -> int:
     values, argv = flags.FLAGS, sys.argv
     if not values.out:
         raise UserError("--out is missing; expected the folder of the sweep")
-    from experiments.sweeps import backends, plan, results
-
     out = Path(values.out)
     if values.job >= 0:
-        with cli.stop_requested() as should_stop:
-            ended = backends.run_job(out, values.job, values.quiet, should_stop)
+        display = cli.open_display(f"job {values.job} of {out}")
+        with display, cli.stop_requested() as should_stop:
+            from experiments.sweeps import backends
+
+            ended = backends.run_job(out, values.job, display, should_stop)
         return 0 if ended else cli.STOPPED
-    if (out / backends.PLAN).exists() and not (values.sweep or values.tasks):
-        jobs = plan.read(out / backends.PLAN)
-    else:
-        jobs = _plan(argv)
+    with cli.open_display(f"sweep in {out}") as display:
+        from experiments.sweeps import backends, plan, results
+
+        display.start("plan")
+        if (out / backends.PLAN).exists() and not (values.sweep or values.tasks):
+            jobs = plan.read(out / backends.PLAN)
+        else:
+            jobs = _plan(argv)
     members = sum(len(job.members) for job in jobs)
     print(f"{members} members in {len(jobs)} job(s), in {out}", file=sys.stderr)
     if values.dry_run:
@@ -151,10 +156,11 @@ def run() -> int:
         finally:
             watch.close()
     else:
-        code = backends.local(out, jobs, values.quiet)
+        options = [f"--{name}" for name in ("quiet", "verbose") if values[name].value]
+        code = backends.local(out, jobs, options)
     print(results.write(out, jobs))
     return code
 
 
 if __name__ == "__main__":
-    cli.launch(run, __doc__, define)
+    cli.launch(run, __doc__, define, live=True)

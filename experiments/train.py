@@ -19,7 +19,7 @@ def define(argv: list[str]) -> None:
     flags.DEFINE_string("source", None, "Data: auto, minari, d4rl or generated (config.source).")
     flags.DEFINE_string("out", None, "Folder of the run; by default a new one under runs/.")
     flags.DEFINE_boolean("wandb", False, "Events to Weights & Biases too (config.wandb).")
-    flags.DEFINE_boolean("quiet", False, "Only warnings and the result.")
+    cli.define_display()
 
 
 def run() -> int:
@@ -33,17 +33,17 @@ def run() -> int:
         from dtql_jax.training import wandb_events
 
         wandb_events.check()
-    # late: JAX and the simulators cost seconds that a wrong flag need not
-    from dtql_jax.training.display import Display
-    from experiments import runner
-
     name = f"{config.task}-{config.algorithm.name}-{config.preset}"
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     out = Path(values.out or Path("runs") / f"{name}-{stamp}")
-    with cli.stop_requested() as should_stop:
-        finished = runner.start(config, out, Display(values.quiet), should_stop)
+    display = cli.open_display(f"{config.algorithm.name} on {config.task}", f"({config.preset})")
+    with display, cli.stop_requested() as should_stop:
+        # late: JAX and the simulators cost seconds, which the first line need not wait for
+        from experiments import runner
+
+        finished = runner.start(config, out, display, should_stop)
     return 0 if finished else cli.STOPPED
 
 
 if __name__ == "__main__":
-    cli.launch(run, __doc__, define)
+    cli.launch(run, __doc__, define, live=True)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from minari.data_collector.episode_buffer import EpisodeBuffer
 
 Report = Callable[[str], None]
+Progress = Callable[[int, int], None]
 
 
 def dataset_id(
@@ -83,6 +84,7 @@ def ensure(
     behaviour_policy: str | None = None,
     processes: int | None = None,
     quiet: bool = False,
+    progress: Progress | None = None,
     report: Report,
 ) -> str:
     """Returns the id of a collected dataset; collects it first if it is not there.
@@ -95,6 +97,7 @@ def ensure(
         play equal shares; None: the ones that come with the package.
       processes: how many play; None: one a core where that pays. The data is the same.
       quiet: no progress bar.
+      progress: receives (transitions done, in all) in place of a progress bar.
       report: receives the cost before the work starts.
 
     Raises:
@@ -127,7 +130,7 @@ def ensure(
 
     def write() -> None:
         try:
-            _write(job, processes, quiet)
+            _write(job, processes, quiet, progress)
         except OSError as error:
             reason = " ".join(str(error).split())
             raise UserError(
@@ -192,7 +195,7 @@ def _plans(
     ]
 
 
-def _write(job: _Job, processes: int | None, quiet: bool) -> None:
+def _write(job: _Job, processes: int | None, quiet: bool, progress: Progress | None = None) -> None:
     """Plays all episodes and writes them as a Minari dataset into Minari's present store."""
     from dtql_jax.envs.make import make_base_env
 
@@ -207,7 +210,7 @@ def _write(job: _Job, processes: int | None, quiet: bool) -> None:
         if processes is None:
             processes = collection.choose_processes(seconds)
         job.report(_cost(job, ready, seconds, processes))
-        with _progress(total, ready, quiet) as advance:
+        with _progress(total, ready, quiet, progress) as advance:
             collection.collect(job.folder, job.plans, processes, advance)
         _create(job, env, eval_env)
     finally:
@@ -298,7 +301,9 @@ def _buffer(number: int, episode: Episode) -> EpisodeBuffer:
 
 
 @contextlib.contextmanager
-def _progress(total: int, ready: int, quiet: bool) -> Iterator[Callable[[int], None]]:
+def _progress(
+    total: int, ready: int, quiet: bool, progress: Progress | None
+) -> Iterator[Callable[[int], None]]:
     """Shows a progress bar on stderr; yields the function that moves it on by some steps."""
     import rich.console
     import rich.progress
@@ -309,17 +314,21 @@ def _progress(total: int, ready: int, quiet: bool) -> Iterator[Callable[[int], N
         rich.progress.MofNCompleteColumn(),
         rich.progress.TimeRemainingColumn(),
         console=rich.console.Console(stderr=True),
-        disable=quiet,
+        disable=quiet or progress is not None,
     )
     done = ready
     with bar:
         row = bar.add_task("transitions", total=total, completed=ready)
+        if progress is not None:
+            progress(ready, total)
 
         def advance(steps: int) -> None:
             nonlocal done
             done += steps
             # whole shards are played, so the last ones go beyond the total
             bar.update(row, completed=min(done, total))
+            if progress is not None:
+                progress(min(done, total), total)
 
         yield advance
         bar.update(row, completed=total)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SOURCES = ("minari", "d4rl", "generated")
 
 Report = Callable[[str], None]
+Progress = Callable[[int, int], None]
 # (arrays, info, transitions of each episode)
 Loaded = tuple["Transition", DatasetInfo, np.ndarray]
 
@@ -37,6 +38,7 @@ def load(
     behaviour_policy: str | None = None,
     quiet: bool = False,
     report: Report | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Transition, DatasetInfo]:
     """Loads the data of a task.
 
@@ -53,6 +55,7 @@ def load(
         `datasets.policies`), or several separated by commas. It asks for "generated".
       quiet: no lines and no progress bars on stderr.
       report: receives each line instead of stderr.
+      progress: receives (transitions done, in all) of a collection, in place of a bar on stderr.
 
     Returns:
       (arrays, info): C-contiguous float32 numpy arrays of all N transitions.
@@ -70,6 +73,7 @@ def load(
         behaviour_policy=behaviour_policy,
         quiet=quiet,
         report=report,
+        progress=progress,
     )
     return arrays, info
 
@@ -84,6 +88,7 @@ def load_episodes(
     behaviour_policy: str | None = None,
     quiet: bool = False,
     report: Report | None = None,
+    progress: Progress | None = None,
 ) -> Loaded:
     """Loads the data of a task with the boundaries of its episodes.
 
@@ -116,7 +121,8 @@ def load_episodes(
         arrays, info, lengths = _load_d4rl(entry, d4rl_dir, report)
     else:
         options = {"transitions": transitions, "seed": seed, "behaviour_policy": behaviour_policy}
-        arrays, info, lengths = _load_generated(entry, variant, options, quiet, report)
+        options |= {"quiet": quiet, "progress": progress}
+        arrays, info, lengths = _load_generated(entry, variant, options, report)
     report(
         f"{entry.name}: {info.transitions:,} transitions, {info.episodes:,} episodes from source "
         f"{info.source!r}, dataset {info.dataset_id} ({info.fingerprint[:19]})"
@@ -176,13 +182,11 @@ def _load_minari(task: Task, report: Report) -> Loaded:
     return arrays, info, facts["episode_lengths"]
 
 
-def _load_generated(
-    task: Task, variant: str, options: dict[str, Any], quiet: bool, report: Report
-) -> Loaded:
+def _load_generated(task: Task, variant: str, options: dict[str, Any], report: Report) -> Loaded:
     from dtql_jax.datasets import generated, minari
 
     source = _generated_source(task, variant)
-    name = generated.ensure(source, quiet=quiet, report=report, **options)
+    name = generated.ensure(source, report=report, **options)
     arrays, facts = minari.load([name], source, report)
     info = _minari_info(task, "generated", [name], source.env, arrays, facts)
     return arrays, info, facts["episode_lengths"]

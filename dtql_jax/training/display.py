@@ -1,92 +1,157 @@
-"""What a run says while it goes: a live bar in a terminal, a line now and then elsewhere."""
+"""What a run says while it goes: a live view in a terminal, a line a minute elsewhere.
 
+All of it goes to stderr, so that stdout stays free for results.
+"""
+
+import atexit
 import sys
+import threading
 import time
-from typing import Any
+from collections.abc import Mapping
+from typing import Self
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.console import Console, RenderableType
+from rich.live import Live
 
-PLAIN_EVERY = 10.0  # seconds between lines where the output is no terminal
+from dtql_jax.training.view import View, duration, line, panel
+
+__all__ = ["Display", "duration"]
+
+LINE_EVERY = 60.0  # seconds between lines where the output is no terminal
+DUMB_EVERY = 10.0  # seconds between lines in a terminal that cannot move its cursor
+REFRESHES = 4.0  # a second, by a thread of its own: also while the main one compiles
 
 
 class Display:
-    """Progress and messages, on stderr so that stdout stays free for results."""
+    """Progress and messages of one command, from its first moment to its last.
 
-    def __init__(self, quiet: bool = False) -> None:
-        """A display; `quiet` leaves only warnings."""
-        self._quiet = quiet
-        self._console = Console(file=sys.stderr, soft_wrap=True, highlight=False)
-        self._progress: Progress | None = None
-        self._task: Any = None
-        self._phase, self._total, self._done = "", 0, 0
-        self._last_line = 0.0
-        self.note = ""  # the last score, shown beside the bar
+    Use it as a context, so that the terminal is left as it was:
+
+        with Display() as display:
+            display.about("dtql on pointmaze-umaze", "1 x cpu")
+            display.start("train", total=1000)
+            display.advance(10)
+    """
+
+    def __init__(
+        self, quiet: bool = False, verbose: bool = False, console: Console | None = None
+    ) -> None:
+        """A display.
+
+        Args:
+          quiet: only warnings and results.
+          verbose: details too, and lines rather than a live view.
+          console: where to; by default stderr, never a notebook's widgets.
+        """
+        self._quiet, self._verbose = quiet, verbose and not quiet
+        self._console = console or Console(
+            file=sys.stderr, soft_wrap=True, highlight=False, force_jupyter=False
+        )
+        self._view = View()
+        self._live: Live | None = None
+        self._lines: threading.Thread | None = None
+        self._closed = threading.Event()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------------------------ lines
 
     def say(self, message: str) -> None:
         """One line."""
         if not self._quiet:
-            self._console.print(message, markup=False)
+            self._print(message)
+
+    def detail(self, message: str) -> None:
+        """One line for those who asked for details."""
+        if self._verbose:
+            self._print(message, style="dim")
+
+    def result(self, message: str) -> None:
+        """One line, also where the display is quiet."""
+        self._print(message)
 
     def warn(self, message: str) -> None:
-        """One line, also where the display is quiet."""
-        self._console.print(f"warning: {message}", style="yellow", markup=False)
+        """One line of warning, also where the display is quiet."""
+        self._print(f"warning: {message}", style="yellow")
 
-    def start(self, phase: str, total: int, done: int = 0, unit: str = "updates") -> None:
-        """Begins a phase of `total` units, of which `done` are behind already."""
-        self.stop()
-        self._phase, self._total, self._done = phase, total, done
-        self._unit, self._began, self._first = unit, time.monotonic(), done
-        self._last_line = time.monotonic()
-        if self._quiet or not self._console.is_terminal:
-            return
-        self._progress = Progress(
-            TextColumn("{task.description:>10}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(elapsed_when_finished=True),
-            TextColumn("{task.fields[note]}"),
-            console=self._console,
-            transient=True,
-        )
-        self._progress.start()
-        self._task = self._progress.add_task(
-            phase, total=total, completed=done, rate="", note=self.note
-        )
+    def _print(self, message: str, style: str | None = None) -> None:
+        self._console.print(message, style=style, markup=False)
 
-    def advance(self, done: int) -> None:
-        """Says how far the phase is."""
-        self._done = done
-        elapsed = time.monotonic() - self._began
-        rate = (done - self._first) / elapsed if elapsed > 0 else 0.0
-        text = f"{rate:,.1f} {self._unit}/s"
-        if self._progress is not None:
-            self._progress.update(self._task, completed=done, rate=text, note=self.note)
-        elif not self._quiet and time.monotonic() - self._last_line > PLAIN_EVERY:
-            self._last_line = time.monotonic()
-            # the first few of many say little about the rest
-            sure = rate > 0 and (done - self._first) * 20 >= self._total - self._first
-            left = f", {duration((self._total - done) / rate)} left" if sure else ""
-            note = f", {self.note}" if self.note else ""
-            self.say(f"{self._phase} {done:,}/{self._total:,}, {text}{left}{note}")
+    # ----------------------------------------------------------------------------------- phases
+
+    def about(self, title: str, *facts: str) -> None:
+        """Says what is run: algorithm and task, then source, members, device."""
+        self._view.title, self._view.facts = title, facts
+
+    def start(
+        self, phase: str, total: int | None = None, done: int = 0, unit: str = "updates"
+    ) -> None:
+        """Begins a phase of `total` units (None: nobody knows), of which `done` are behind."""
+        self._view.start(phase, total, done, unit)
+        self._open()
+
+    def advance(self, done: int, total: int | None = None) -> None:
+        """Says how far the phase is, and of how much where that was not known."""
+        if total is not None:
+            self._view.total = total
+        self._view.advance(done)
 
     def stop(self) -> None:
-        """Ends the phase's bar."""
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
+        """Ends a phase; what comes next has not said its name yet."""
+        self._view.start("working", None, 0, "")
 
+    def score(self, score: float, update: int) -> None:
+        """Shows a score as the last one, and as the best if it is."""
+        self._view.score(score, update)
 
-def duration(seconds: float) -> str:
-    """A length of time as people say it.
+    def metrics(self, values: Mapping[str, float], update: int) -> None:
+        """Shows the losses among the newest metrics; all of them where details are asked for."""
+        self._view.losses = {n: v for n, v in values.items() if n.endswith("_loss")}
+        words = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+        self.detail(f"update {update:,}: {words}")
 
-    >>> duration(45), duration(200), duration(126_600)
-    ('45 s', '3 min 20 s', '35 h 10 min')
-    """
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60} s"
-    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+    # ---------------------------------------------------------------------------------- the view
+
+    def _open(self) -> None:
+        """Starts what shows the view, once."""
+        if self._quiet or self._live is not None or self._lines is not None:
+            return
+        self._closed.clear()
+        terminal = self._console.is_terminal
+        if terminal and not self._console.is_dumb_terminal and not self._verbose:
+            self._live = Live(
+                console=self._console,
+                get_renderable=self._panel,
+                refresh_per_second=REFRESHES,
+                transient=True,
+                # where stdout is a file or a pipe, what is printed there stays there
+                redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
+            )
+            self._live.start(refresh=True)
+            atexit.register(self.close)
+        else:
+            every = DUMB_EVERY if terminal else LINE_EVERY
+            self._lines = threading.Thread(target=self._say_lines, args=(every,), daemon=True)
+            self._lines.start()
+
+    def _panel(self) -> RenderableType:
+        return panel(self._view, time.monotonic(), self._console.width)
+
+    def _say_lines(self, every: float) -> None:
+        while not self._closed.wait(every):
+            self.say(line(self._view, time.monotonic()))
+
+    def close(self) -> None:
+        """Takes the view away; the lines stay. Harmless a second time."""
+        self._closed.set()
+        if self._live is not None:
+            live, self._live = self._live, None
+            live.stop()
+            atexit.unregister(self.close)
+        if self._lines is not None:
+            lines, self._lines = self._lines, None
+            lines.join()

@@ -208,6 +208,7 @@ class Fit:
         meta = {"update": self.update, "counted": self._counted, "seconds": dict(self.seconds)}
         try:
             self._checkpoints.save(self.update, self._tree(), meta)
+            self._display.detail(f"update {self.update:,}: saving a checkpoint")
         except SaveError as error:
             newest = self._checkpoints.latest()
             if self._kept_at != newest:  # once, until another one is whole
@@ -262,6 +263,8 @@ class Fit:
 
     def _compile(self) -> None:
         """Compiles what the rest of the run needs most, so that later nothing stops to compile."""
+        self._display.say("compiling the update")
+        self._display.start("compile")
         for phase in ("pretrain", "train"):
             steps = getattr(self.settings, f"{phase}_steps")
             if steps and (phase == "train" or self.update < self.settings.pretrain_steps):
@@ -282,7 +285,6 @@ class Fit:
         log = self._open_log()
         evaluation: list[dict[str, Any]] = []
         try:
-            self._display.say("compiling the update")
             self._compile()
             finished = self.update >= self.settings.total
             if self._resumed and self.settings.evaluates_at(self.update):
@@ -426,6 +428,9 @@ class Fit:
             for i in range(len(self.seeds))
             if i not in self.diverged or self.diverged[i].update >= self._logged_at
         ]
+        if written:
+            shown = {name: float(np.mean(value[written])) for name, value in means.items()}
+            self._display.metrics(shown, self.update)
         if log is not None:
             log.write_metrics(self.update, phase, step, means, written)
             self._check(log)
@@ -462,7 +467,7 @@ class Fit:
             log.write_evaluation(self.update, self.update - self.settings.pretrain_steps, rows)
             self._check(log)
         score = float(np.mean([row["score"] for row in rows]))
-        self._display.note = f"last score {score:.1f}"
+        self._display.score(score, self.update)
         self._display.say(
             f"update {self.update:,}: score {score:.1f} over {len(rows)} seed(s) x "
             f"{rows[0]['episodes']} episodes ({duration(time.monotonic() - began)})"

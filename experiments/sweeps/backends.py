@@ -25,7 +25,7 @@ PLAN = "sweep.json"
 
 
 def run_job(
-    out: Path, number: int, quiet: bool, should_stop: Callable[[], bool] = lambda: False
+    out: Path, number: int, display: Display, should_stop: Callable[[], bool] = lambda: False
 ) -> bool:
     """Runs one job of the plan in `out` to its end; False if it was stopped before.
 
@@ -37,7 +37,7 @@ def run_job(
     if not 0 <= number < len(jobs):
         raise UserError(f"--job is {number}; {out} has jobs 0 to {len(jobs) - 1}")
     job = jobs[number]
-    folder, display = out / job.name, Display(quiet)
+    folder = out / job.name
     if (folder / "summary.json").exists():
         display.say(f"{job.name} has ended already")
         return True
@@ -51,14 +51,20 @@ def run_job(
         raise
 
 
-def local(out: Path, jobs: Sequence[Job], quiet: bool) -> int:
-    """One job after the other, each in a process of its own; returns an exit code."""
+def local(out: Path, jobs: Sequence[Job], options: Sequence[str] = ()) -> int:
+    """One job after the other, each in a process of its own; returns an exit code.
+
+    Args:
+      out: of the sweep.
+      jobs: of its plan.
+      options: flags of each job's command.
+    """
     code = 0
     for number, job in enumerate(jobs):
         if (out / job.name / "summary.json").exists():
             continue
         print(f"job {number + 1} of {len(jobs)}: {job.name}", file=sys.stderr)
-        command = [*_command(out, number), *(["--quiet"] if quiet else [])]
+        command = [*_command(out, number), *options]
         # Ctrl-C reaches the job as well, which saves a checkpoint before it ends
         with subprocess.Popen(command) as process, _patient():
             ended = process.wait()
@@ -137,7 +143,7 @@ def ray(
 
 
 def _ray_job(out: str, number: int) -> None:
-    run_job(Path(out), number, quiet=True)
+    run_job(Path(out), number, Display(quiet=True))
 
 
 def slurm(out: Path, jobs: Sequence[Job], *, cpus: int, gpus: int, at_once: int) -> Path:

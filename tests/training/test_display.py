@@ -1,0 +1,181 @@
+"""What the user sees: rows that fit, lines where there is no terminal, a terminal left clean."""
+
+import contextlib
+import io
+import os
+import pty
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from dtql_jax.training import display
+from dtql_jax.training.display import Display
+from dtql_jax.training.view import View, panel
+
+ROOT = Path(__file__).parents[2]
+
+
+def view() -> View:
+    found = View(title="dtql on pointmaze-umaze", facts=("source generated", "5 seeds", "1 x cpu"))
+    found.start("train", 200, 0, "updates")
+    found.done = 120
+    found.rate = 80 / 18  # 80 updates are left
+    found.score(100.0, 1000)
+    found.score(90.0, 1500)
+    found.losses = {"critic_loss": 0.0123, "trust_region_loss": 1.2, "nll_loss": -3.25}
+    return found
+
+
+@pytest.mark.parametrize("width", [40, 50, 80, 200])
+def test_the_panel_fits(width: int) -> None:
+    console = Console(width=width, file=io.StringIO())
+    found = view()
+    console.print(panel(found, found.began + 130, width))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert max(len(row) for row in text.splitlines()) <= width
+    for word in (
+        "dtql on pointmaze-umaze",
+        "source generated",
+        "2 min 10 s",
+        "120/200 updates",
+        "4.4 updates/s",
+        "18 s left",
+        "last 90.0 at 1,500",
+        "best 100.0 at 1,000",
+        "critic 0.0123",
+        "trust region 1.2",
+        "nll -3.25",
+    ):
+        assert word in text, word  # whole, not broken at an end of a row
+
+
+def test_the_rest_is_not_guessed_from_nothing() -> None:
+    found = view()
+    found.start("train", 1000, 0, "updates")
+    assert found.left() is None
+    found.done, found.rate = 49, 7.0
+    assert found.left() is None
+    found.done = 300
+    assert found.left() == 100.0
+
+
+def console() -> Console:
+    return Console(file=io.StringIO(), width=80, force_terminal=False, soft_wrap=True)
+
+
+def said(to: Console) -> list[str]:
+    return to.file.getvalue().splitlines()  # type: ignore[attr-defined]
+
+
+def test_lines_go_on_while_nothing_advances(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(display, "LINE_EVERY", 0.01)
+    to = console()
+    with Display(console=to) as shown:
+        shown.start("evaluate", 10, unit="episodes")
+        while len(said(to)) < 3:
+            time.sleep(0.01)
+    assert set(said(to)) == {"evaluate: 0/10 episodes"}
+
+
+def test_quiet_and_verbose() -> None:
+    expected = {
+        (False, False): ["said", "warning: odd", "100.0"],
+        (True, False): ["warning: odd", "100.0"],
+        (False, True): [
+            "said",
+            "detail",
+            "update 5: q_data 2, td_loss 0.5",
+            "warning: odd",
+            "100.0",
+        ],
+    }
+    for (quiet, verbose), lines in expected.items():
+        to = console()
+        with Display(quiet, verbose, to) as shown:
+            shown.start("train", 10)
+            shown.say("said")
+            shown.detail("detail")
+            shown.metrics({"q_data": 2.0, "td_loss": 0.5}, 5)
+            shown.warn("odd")
+            shown.result("100.0")
+        assert said(to) == lines
+
+
+PROGRAM = """
+import sys, time
+from dtql_jax.training.display import Display
+
+with Display() as display:
+    display.about("dtql on nothing")
+    display.start("train", 10)
+    display.say("a line")
+    print("on stderr", file=sys.stderr)
+    time.sleep(0.5)
+    raise KeyboardInterrupt
+"""
+
+
+def in_a_terminal(program: str = PROGRAM, **variables: str) -> str:
+    """What a program writes to a terminal that is its stdout and stderr."""
+    ours, theirs = pty.openpty()
+    environment = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}
+    environment |= {"TERM": "xterm-256color", "COLUMNS": "60"} | variables
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=theirs, stderr=theirs, cwd=ROOT, env=environment
+    ) as process:
+        os.close(theirs)
+        written = b""
+        with contextlib.suppress(OSError):  # raised where the other end is closed
+            while part := os.read(ours, 65536):
+                written += part
+        process.wait()
+    os.close(ours)
+    return written.decode()
+
+
+def test_a_terminal_is_left_clean() -> None:
+    text = in_a_terminal()
+    assert "dtql on nothing" in text and "a line" in text and "on stderr" in text
+    # the cursor is hidden once and shown again after that, and the rows are erased
+    assert text.count("\x1b[?25l") == 1
+    after = text.split("\x1b[?25h")[-1]
+    assert "train" not in after and "KeyboardInterrupt" in after
+    shown = text.split("\x1b[?25l")[1].split("\x1b[?25h")[0]
+    assert shown.count("\x1b[1A\x1b[2K") >= 5
+
+
+def test_a_terminal_without_colour_or_cursor() -> None:
+    coloured = re.compile(r"\x1b\[[0-9;]*3[0-9][0-9;]*m")
+    assert coloured.search(in_a_terminal())
+    assert not coloured.search(in_a_terminal(NO_COLOR="1"))
+    dumb = in_a_terminal(TERM="dumb").split("Traceback")[0]
+    assert "\x1b" not in dumb and "a line" in dumb
+
+
+FIRST = """
+import sys, time
+from experiments import cli
+from dtql_jax.errors import UserError
+
+def define(argv):
+    print("imported", sorted({"jax", "flax", "numpy.random", "gymnasium"} & set(sys.modules)))
+    time.sleep(0.3)
+    raise UserError("no such task")
+
+cli.launch(lambda: 0, "", define, ["experiments/train.py"], live=True)
+"""
+
+
+def test_the_first_sign_waits_for_nothing_and_leaves_no_trace() -> None:
+    text = in_a_terminal(FIRST)
+    before, after = text.split("\x1b[?25h")
+    assert "\x1b[?25l" in before.split("imported []")[0]  # the view was there already
+    assert re.search("train.*start", before, re.DOTALL)
+    assert [row for row in re.sub("\x1b\\[[0-9;]*[A-Z]", "", after).split() if row] == [
+        *["error:", "no", "such", "task"]
+    ]
