@@ -192,12 +192,13 @@ def bound_of(env: EnvSpec) -> float:
 
 
 def _keys_of(space: Any) -> tuple[str, ...]:
-    """Parts of a dict observation that make the vector: a goal task's two, else all of them."""
+    """Parts of a dict observation that make the vector: a goal task's two, else all vectors."""
     import gymnasium
 
     if not isinstance(space, gymnasium.spaces.Dict):
         return ()
-    names = tuple(space.spaces)
+    # FrankaKitchen's goals are dicts themselves
+    names = tuple(k for k, part in space.items() if not isinstance(part, gymnasium.spaces.Dict))
     return _GOAL_KEYS if set(_GOAL_KEYS) <= set(names) else names
 
 

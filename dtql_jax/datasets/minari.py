@@ -281,7 +281,7 @@ def from_minari_episode(
     keep = None
     if env.success == "reward":
         terminals = terminals | (np.asarray(episode["rewards"]) > 0)
-    if GOAL_KEY in names:
+    if GOAL_KEY in env.observation_keys:
         goals = np.asarray(given[GOAL_KEY])
         keep = (goals[1:] == goals[:-1]).all(axis=1)
     return from_episode(observations, episode["actions"], episode["rewards"], terminals, keep)

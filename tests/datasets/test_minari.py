@@ -9,6 +9,7 @@ import shutil
 import socket
 import threading
 import time
+import warnings
 
 import gymnasium
 import minari as minari_library
@@ -210,6 +211,27 @@ def test_the_subtasks_of_the_kitchen_must_be_the_same():
     recorded.kwargs = {"tasks_to_complete": ["microwave"]}
     with pytest.raises(UserError, match="tasks_to_complete"):
         minari.check_environment("some-v0", recorded, KITCHEN.env)
+
+
+def test_the_kitchens_goals_are_no_part_of_its_observations(lines):
+    # recorded in the real environment: its goals are dicts of their own
+    env = make_base_env(KITCHEN.env)
+    collector = minari_library.DataCollector(env)
+    env.action_space.seed(0)
+    first, _ = collector.reset(seed=0)
+    observations, actions = [first["observation"]], []
+    for _ in range(20):
+        actions.append(env.action_space.sample())
+        observations.append(collector.step(actions[-1])[0]["observation"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # no author, no e-mail address
+        collector.create_dataset("D4RL/kitchen/mixed-v2")
+    collector.close()
+    found, facts = minari.load(["D4RL/kitchen/mixed-v2"], KITCHEN, lines)
+    assert facts["episodes"] == 1
+    np.testing.assert_array_equal(found.observations, np.float32(observations[:-1]))
+    np.testing.assert_array_equal(found.next_observations, np.float32(observations[1:]))
+    np.testing.assert_array_equal(found.actions, np.float32(actions))
 
 
 def test_another_environment_or_version_is_refused(lines):
