@@ -65,7 +65,7 @@ DESCRIPTIONS = {
 
 # Episodes in one file of a collection, the unit in which processes work and which a killed
 # one loses: a few seconds.
-SHARD_EPISODES = {"pointmaze": 200, "antmaze": 32, "policy": 20}
+SHARD_EPISODES = {"pointmaze": 50, "antmaze": 32, "policy": 20}
 
 
 def make_behaviour(

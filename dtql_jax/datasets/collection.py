@@ -20,19 +20,18 @@ from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 
 from dtql_jax.datasets.collection_workers import CollectionError, Worker
-from dtql_jax.datasets.recording import Episode, cut
 from dtql_jax.datasets.shards import (
     RECORDING,
     Advance,
     Plan,
     Player,
-    read_episodes,
+    check,
     read_steps,
     shard_path,
 )
 from dtql_jax.errors import UserError
 
-__all__ = ["CollectionError", "Plan", "choose_processes", "collect", "episodes", "prepare"]
+__all__ = ["CollectionError", "Plan", "choose_processes", "collect", "prepare", "shards"]
 
 # Shorter collections are played in this process: another takes this long to start.
 _WORTH_PROCESSES = 10.0  # seconds
@@ -91,27 +90,24 @@ def collect(folder: pathlib.Path, plans: Sequence[Plan], processes: int, advance
         player.close()
 
 
-def episodes(folder: pathlib.Path, plans: Sequence[Plan]) -> Iterator[tuple[Plan, Episode]]:
-    """Yields the episodes of a whole collection in order, each with the plan it belongs to.
+def shards(folder: pathlib.Path, plans: Sequence[Plan]) -> Iterator[tuple[Plan, pathlib.Path, int]]:
+    """Yields the shards of a whole collection in order, with their plan and the steps it lacks.
 
     Raises:
-      UserError: a file is damaged; it is removed, so that the next attempt plays it anew.
+      UserError: a shard is damaged; it is removed, so that the next attempt plays it anew.
     """
     for plan in plans:
-        shard = done = 0
-        while done < plan.transitions:
+        lacking, shard = plan.transitions, 0
+        while lacking > 0:
             path = shard_path(folder, plan, shard)
             try:
-                played = read_episodes(path)
+                check(path)
+                steps = read_steps(path)
             except ValueError as error:
                 shutil.rmtree(path, ignore_errors=True)
                 raise UserError(f"{error}; it was removed, collect again") from error
-            for episode in played:
-                steps = min(len(episode.rewards), plan.transitions - done)
-                yield plan, cut(episode, steps)
-                done += steps
-                if done == plan.transitions:
-                    break
+            yield plan, path, lacking
+            lacking -= steps
             shard += 1
 
 

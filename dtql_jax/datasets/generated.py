@@ -22,17 +22,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dtql_jax.datasets import collection, policies, store
+from dtql_jax.datasets import collection, policies, shards, store
 from dtql_jax.datasets.behaviours import DESCRIPTIONS, SHARD_EPISODES, make_behaviour
 from dtql_jax.datasets.collection import Plan
 from dtql_jax.datasets.policies import BehaviourPolicy
-from dtql_jax.datasets.recording import Episode
 from dtql_jax.datasets.sources import GeneratedSource
 from dtql_jax.errors import UserError
 
 if TYPE_CHECKING:
     import gymnasium
-    from minari.data_collector.episode_buffer import EpisodeBuffer
 
 Report = Callable[[str], None]
 Progress = Callable[[int, int], None]
@@ -234,14 +232,10 @@ def _duration(seconds: float) -> str:
 
 
 def _create(job: _Job, env: gymnasium.Env, eval_env: gymnasium.Env) -> None:
-    """Writes the episodes of a finished collection through Minari."""
+    """Puts the shards of a finished collection together as one Minari dataset."""
+    import h5py
     import minari
 
-    buffers: list[EpisodeBuffer] = []
-    returns: dict[int, list[float]] = {plan.part: [] for plan in job.plans}
-    for plan, episode in collection.episodes(job.folder, job.plans):
-        returns[plan.part].append(float(episode.rewards.sum()))
-        buffers.append(_buffer(len(buffers), episode))
     algorithm = DESCRIPTIONS[job.source.collector]
     if job.behaviour:
         names = ", ".join(f"{policy.name} (sha256 {policy.sha256})" for policy in job.behaviour)
@@ -251,10 +245,9 @@ def _create(job: _Job, env: gymnasium.Env, eval_env: gymnasium.Env) -> None:
     with warnings.catch_warnings():
         # asks for an e-mail address and a link, which a collection on this machine has not
         warnings.filterwarnings("ignore", message=".*is set to None.*")
-        dataset = minari.create_dataset_from_buffers(
+        # of a collector that has recorded nothing: the metadata, and no episode yet
+        dataset = minari.DataCollector(env, data_format="hdf5").create_dataset(
             job.name,
-            buffers,
-            env=env,
             eval_env=eval_env.spec,
             algorithm_name=algorithm,
             author="dtql-jax",
@@ -267,8 +260,17 @@ def _create(job: _Job, env: gymnasium.Env, eval_env: gymnasium.Env) -> None:
                 for package in ("mujoco", "gymnasium", "gymnasium-robotics")
             ],
         )
-    accounts = [_account(plan, returns[plan.part]) for plan in job.plans]
-    dataset.storage.update_metadata({"dtql_jax": accounts})
+    returns: dict[int, list[float]] = {plan.part: [] for plan in job.plans}
+    data = dataset.storage.data_path / shards.DATA_FILE
+    with h5py.File(data, "a", track_order=True) as file:
+        for plan, path, lacking in collection.shards(job.folder, job.plans):
+            returns[plan.part] += shards.append(file, path, lacking)
+    facts = {
+        "total_episodes": sum(map(len, returns.values())),
+        "total_steps": job.transitions,
+        "dtql_jax": [_account(plan, returns[plan.part]) for plan in job.plans],
+    }
+    dataset.storage.update_metadata(facts | {"dataset_size": dataset.storage.get_size()})
 
 
 def _account(plan: Plan, returns: Sequence[float]) -> dict[str, Any]:
@@ -284,20 +286,6 @@ def _account(plan: Plan, returns: Sequence[float]) -> dict[str, Any]:
         "return_mean": float(np.mean(returns)),
         "return_std": float(np.std(returns)),
     }
-
-
-def _buffer(number: int, episode: Episode) -> EpisodeBuffer:
-    from minari.data_collector.episode_buffer import EpisodeBuffer
-
-    return EpisodeBuffer(
-        id=number,
-        seed=episode.seed,
-        observations=episode.observations,
-        actions=episode.actions,
-        rewards=list(episode.rewards),
-        terminations=list(episode.terminations),
-        truncations=list(episode.truncations),
-    )
 
 
 @contextlib.contextmanager

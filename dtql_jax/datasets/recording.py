@@ -92,26 +92,6 @@ def play(env: gymnasium.Env, behaviour: Behaviour, key: Sequence[int]) -> Episod
     )
 
 
-def cut(episode: Episode, steps: int) -> Episode:
-    """Returns the first `steps` steps; the last of them is truncated unless it terminated."""
-    truncations = episode.truncations[:steps].copy()
-    truncations[-1] |= not episode.terminations[steps - 1]
-    given = episode.observations
-    kept = (
-        {key: array[: steps + 1] for key, array in given.items()}
-        if isinstance(given, dict)
-        else given[: steps + 1]
-    )
-    return Episode(
-        episode.seed,
-        kept,
-        episode.actions[:steps],
-        episode.rewards[:steps],
-        episode.terminations[:steps],
-        truncations,
-    )
-
-
 def _stack(observations: Sequence[Any]) -> np.ndarray | dict[str, np.ndarray]:
     if not isinstance(observations[0], dict):
         return np.stack(observations)

@@ -48,9 +48,9 @@ def _gym_tasks() -> list[Task]:
     """
     # environment, sizes, D4RL's scores, rows of D4RL's medium-replay, generated a second
     bodies = {
-        "halfcheetah": ("HalfCheetah", 17, 6, (-280.178953, 12135.0), 202_000, 6_700),
+        "halfcheetah": ("HalfCheetah", 17, 6, (-280.178953, 12135.0), 202_000, 4_500),
         "hopper": ("Hopper", 11, 3, (-20.272305, 3234.3), 402_000, 3_200),
-        "walker2d": ("Walker2d", 17, 6, (1.629008, 4592.3), 302_000, 3_300),
+        "walker2d": ("Walker2d", 17, 6, (1.629008, 4592.3), 302_000, 2_700),
     }
     parts = {
         "medium": ("medium",),
@@ -324,7 +324,7 @@ def _pointmaze_tasks() -> list[Task]:
             success="reward",
         )
         generated = GeneratedSource(
-            f"dtql_jax/pointmaze/{size}", "pointmaze", env, 6, 2, 100_000, 7_000, 450
+            f"dtql_jax/pointmaze/{size}", "pointmaze", env, 6, 2, 100_000, 2_000, 450
         )
         minari = MinariSource((f"D4RL/pointmaze/{size}-v2",), env, 6, 2)
         tasks.append(Task(f"pointmaze-{size}", "pointmaze", minari, (), generated))

@@ -17,9 +17,11 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import h5py
+
 from dtql_jax.datasets import store
 from dtql_jax.datasets.policies import read_policy
-from dtql_jax.datasets.recording import Behaviour, Episode, play
+from dtql_jax.datasets.recording import Behaviour, play
 from dtql_jax.envs.spec import EnvSpec
 from dtql_jax.errors import UserError
 
@@ -28,6 +30,9 @@ Advance = Callable[[int], None]
 
 # what the folders are called in which shards are being recorded
 RECORDING = ".recording."
+
+# Minari's name for the arrays of a dataset
+DATA_FILE = "main_data.hdf5"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,33 +84,62 @@ def read_steps(path: pathlib.Path) -> int:
         raise ValueError(f"{path} is damaged: {error}") from error
 
 
-def read_episodes(path: pathlib.Path) -> list[Episode]:
-    """Returns the episodes of a shard.
+def check(path: pathlib.Path) -> None:
+    """Reads a shard whole.
 
     Raises:
-      ValueError: the shard is damaged.
+      ValueError: the shard is not what was recorded.
     """
-    import minari
-
     try:
         given = json.loads((path / store.METADATA_FILE).read_text())["sha256"]
-        if given != _sha256(path):
-            raise ValueError("its content is not what was recorded")
-        storage = minari.MinariDataset(path).storage
-        numbers = range(storage.total_episodes)
-        rows = zip(
-            storage.get_episode_metadata(numbers), storage.get_episodes(numbers), strict=True
-        )
-        return [
-            Episode(
-                facts["seed"],
-                *(row[name] for name in ("observations", "actions", "rewards")),
-                *(row[name] for name in ("terminations", "truncations")),
-            )
-            for facts, row in rows
-        ]
+        found = _sha256(path)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
+    if found != given:
+        raise ValueError(f"{path} is damaged: its content is not what was recorded")
+
+
+def append(file: h5py.File, path: pathlib.Path, steps: int) -> list[float]:
+    """Copies a shard's episodes behind those of a Minari dataset, up to a number of steps.
+
+    Args:
+      file: of the dataset, open for writing.
+      path: of the shard.
+      steps: more than there are, or the last episode is cut to end with them.
+
+    Returns:
+      The return of each episode that was copied.
+    """
+    returns = []
+    with h5py.File(path / DATA_FILE, "r") as shard:
+        for number in range(len(shard)):
+            if steps <= 0:
+                break
+            name = f"episode_{len(file)}"
+            shard.copy(f"episode_{number}", file, name)
+            episode = file[name]
+            episode.attrs["id"] = len(file) - 1
+            if episode.attrs["total_steps"] > steps:
+                _cut(episode, steps)
+            steps -= int(episode.attrs["total_steps"])
+            returns.append(float(episode["rewards"][:].sum()))
+    return returns
+
+
+def _cut(episode: h5py.Group, steps: int) -> None:
+    """Leaves the first steps of an episode; the last of them is truncated unless it terminated."""
+    import minari
+
+    def shorten(name: str, part: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(part, h5py.Dataset):
+            # each episode has one observation more than steps
+            part.resize(steps + name.startswith("observations"), axis=0)
+
+    episode.visititems(shorten)
+    episode["truncations"][-1] |= not episode["terminations"][-1]
+    episode.attrs["total_steps"] = steps
+    rewards = {"rewards": episode["rewards"][:]}
+    episode.attrs.update(minari.EpisodeMetadataCallback()(rewards))
 
 
 class Player:
@@ -186,5 +220,5 @@ def _keep(collector: Any, path: pathlib.Path) -> None:
 
 
 def _sha256(path: pathlib.Path) -> str:
-    with open(path / "main_data.hdf5", "rb") as file:
+    with open(path / DATA_FILE, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import h5py
 import numpy as np
 import pytest
 
@@ -31,7 +32,35 @@ def plan(transitions=900, shard_episodes=4, seed=0, **changes):
 
 
 def played(folder, plans):
-    return [episode for _, episode in collection.episodes(folder, plans)]
+    """The collection in a folder, as the dataset made of it has it."""
+    path = folder / "joined.hdf5"
+    with h5py.File(path, "w") as file:
+        for _, shard, lacking in collection.shards(folder, plans):
+            shards.append(file, shard, lacking)
+        found = [read(file[f"episode_{k}"]) for k in range(len(file))]
+        assert [file[f"episode_{k}"].attrs["id"] for k in range(len(file))] == [*range(len(file))]
+    path.unlink()
+    return found
+
+
+def read(group):
+    """An episode from Minari's layout."""
+    given = group["observations"]
+    observations = (
+        {k: v[:] for k, v in given.items()} if isinstance(given, h5py.Group) else given[:]
+    )
+    columns = [group[k][:] for k in ("actions", "rewards", "terminations", "truncations")]
+    assert group.attrs["total_steps"] == len(columns[1])
+    np.testing.assert_allclose(group.attrs["rewards_sum"], columns[1].sum())
+    return Episode(int(group.attrs["seed"]), observations, *columns)
+
+
+def shortened(episode, steps):
+    """The first steps, the last of them truncated unless it terminated."""
+    observations = {key: part[: steps + 1] for key, part in episode.observations.items()}
+    columns = [column[:steps].copy() for column in episode[2:]]
+    columns[-1][-1] |= not columns[-2][-1]
+    return Episode(episode.seed, observations, *columns)
 
 
 def assert_same(one, other):
@@ -97,21 +126,13 @@ def test_or_goes_on_to_where_its_behaviour_wants_to_be(arrives, length):
     assert episode.truncations.tolist() == [False] * (length - 1) + [True]
 
 
-def test_a_cut_truncates_where_nothing_had_ended():
-    whole = recording.play(Lamp(), Walk(), (0, 0, 0))
-    short = recording.cut(whole, 3)
-    assert short.truncations.tolist() == [False, False, True]
-    assert short.observations.shape == (4, 2)
-    assert not whole.truncations.any()
-    assert_flat_equal(recording.cut(whole, 5), whole)
-
-
-def assert_flat_equal(one, other):
-    for first, second in zip(one, other, strict=True):
-        np.testing.assert_array_equal(first, second)
-
-
 # ---------------------------------------------------------------------------------- shards
+
+
+def read_shard(path):
+    shards.check(path)
+    with h5py.File(path / "main_data.hdf5") as file:
+        return [read(file[f"episode_{k}"]) for k in range(len(file))]
 
 
 def test_a_shard_gives_back_what_was_played(tmp_path):
@@ -125,24 +146,24 @@ def test_a_shard_gives_back_what_was_played(tmp_path):
     expected = [recording.play(env, behaviour, (0, number, 0)) for number in range(8, 12)]
     path = shards.shard_path(tmp_path, plan(), 2)
     assert shards.read_steps(path) == steps == sum(len(e.rewards) for e in expected)
-    found = shards.read_episodes(path)
+    found = read_shard(path)
     assert_same(found, expected)
     assert found[0].rewards.dtype == np.float64 and found[0].truncations.dtype == bool
     # no more than is needed; played again, it takes the other's place
     assert player.play(plan(), 2, 1, count) == len(expected[0].rewards)
-    assert_same(shards.read_episodes(path), expected[:1])
+    assert_same(read_shard(path), expected[:1])
     assert [entry.name for entry in tmp_path.iterdir()] == ["part0-000002"]
     player.close()
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"total_steps": null}'])
 def test_a_damaged_shard_is_said_to_be_one(tmp_path, content):
-    for read in (shards.read_episodes, shards.read_steps):
+    for look in (shards.check, shards.read_steps):
         with pytest.raises(ValueError, match="is damaged"):
-            read(tmp_path / "missing")
+            look(tmp_path / "missing")
         (tmp_path / "metadata.json").write_bytes(content)
         with pytest.raises(ValueError, match="is damaged"):
-            read(tmp_path)
+            look(tmp_path)
 
 
 # ------------------------------------------------------------------------------ collection
@@ -157,7 +178,7 @@ def test_processes_and_attempts_change_nothing(tmp_path):
     expected: list[Episode] = []
     while (done := sum(len(e.rewards) for e in expected)) < 900:
         episode = recording.play(env, behaviour, (0, len(expected), 0))
-        expected.append(recording.cut(episode, min(len(episode.rewards), 900 - done)))
+        expected.append(shortened(episode, min(len(episode.rewards), 900 - done)))
 
     for processes in (0, 2):
         folder = tmp_path / str(processes)

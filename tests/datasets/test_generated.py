@@ -112,7 +112,7 @@ def test_a_collection_that_fails_keeps_its_episodes_and_frees_the_lock(lines, mo
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(minari_library, "create_dataset_from_buffers", fail)
+        patch.setattr(generated, "_create", fail)
         with pytest.raises(UserError, match="disk full; what was played is kept in"):
             collect(50, lines)
     assert left_files() == [
