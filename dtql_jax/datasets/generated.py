@@ -55,8 +55,7 @@ def behaviour_files(source: GeneratedSource, behaviour_policy: str | None) -> li
     """Returns the policy files that play; [] where the behaviour has no need of one.
 
     Raises:
-      UserError: a policy is needed and neither given nor shipped, or given where none is
-        used. The line says what to do.
+      UserError: a policy is given where none is used.
     """
     if not source.policy:
         if behaviour_policy:
@@ -65,13 +64,7 @@ def behaviour_files(source: GeneratedSource, behaviour_policy: str | None) -> li
                 f"--behaviour_policy={behaviour_policy} has no use there"
             )
         return []
-    files = policies.policy_files(behaviour_policy, source.policy)
-    if not files:
-        raise UserError(
-            f"no policy for {source.dataset_name} is part of this version; collecting it needs "
-            "--behaviour_policy=FILE.npz"
-        )
-    return files
+    return policies.policy_files(behaviour_policy, source.policy)
 
 
 def ensure(

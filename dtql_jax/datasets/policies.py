@@ -68,6 +68,8 @@ SHIPPED: dict[str, tuple[str, ...]] = {
     **_levels("walker2d"),
     "antmaze-d4rl-ant": ("antmaze-d4rl-ant.npz",),
     "antmaze-gymnasium-ant": ("antmaze-gymnasium-ant.npz",),
+    "pen-cloned": ("pen.npz",),
+    "pen-expert": ("pen.npz",),
 }
 
 # what a dataset says of its shipped policies, by the end of their name
@@ -181,13 +183,13 @@ def policy_files(given: str | None, shipped: str) -> list[pathlib.Path]:
       shipped: key of `SHIPPED`.
 
     Returns:
-      at least one path, or [] where nothing is given and nothing is shipped.
+      at least one path.
 
     Raises:
       UserError: an empty path between commas.
     """
     if not given:
-        return [SHIPPED_FOLDER / name for name in SHIPPED.get(shipped, ())]
+        return [SHIPPED_FOLDER / name for name in SHIPPED[shipped]]
     names = [name.strip() for name in given.split(",")]
     if not all(names):
         raise UserError(f"behaviour policy {given!r}; expected FILE.npz or FILE.npz,FILE.npz,...")

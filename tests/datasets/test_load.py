@@ -147,8 +147,7 @@ def test_one_line_says_what_to_do_where_nothing_has_the_data(lines):
         ),
         ("pointmaze-umaze", {"transitions": 0}, "cannot collect 0 transitions"),
         ("kitchen-mixed", {"transitions": 5}, "cannot be generated"),
-        ("pen-expert", {"transitions": 5}, "needs --behaviour_policy=FILE"),
-        ("pen-cloned", {"source": "generated"}, "needs --behaviour_policy=FILE"),
+        ("door-expert", {"source": "generated"}, "no behaviour policy for the door"),
         ("hopper-medium", {"behaviour_policy": "no.npz"}, r"policy .*no\.npz cannot be read"),
         (
             "pointmaze-umaze",

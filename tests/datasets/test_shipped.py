@@ -34,12 +34,8 @@ MEASURED = {
 
 
 def test_each_source_that_wants_a_policy_finds_its_own():
-    assert {source.policy for source in SOURCES} >= set(SHIPPED)
+    assert {source.policy for source in SOURCES} == set(SHIPPED)
     for source in SOURCES:
-        if source.policy not in SHIPPED:
-            with pytest.raises(UserError, match=r"no policy for .* is part of this version"):
-                generated.behaviour_files(source, None)
-            continue
         files = generated.behaviour_files(source, None)
         assert files and policies.shipped_note(source.policy)
         inputs = POLICY_INPUTS if source.collector == "antmaze" else source.observation_dim
@@ -96,8 +92,6 @@ def test_a_collection_needs_no_file(task, source, lines):
         for given in (found.generated, *found.generated_variants)
         if not variant or given.variant == variant
     ][:1]
-    if wanted not in SHIPPED:
-        pytest.skip("no policy")
     data, _ = load(task, source, transitions=100, report=lines)
     assert len(data.rewards) == 100 and np.isfinite(data.rewards).all()
     (name,) = minari_library.list_local_datasets()
