@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +22,10 @@ from dtql_jax.training.checkpoint import Checkpoints, SaveError
 from dtql_jax.training.display import Display, duration
 from dtql_jax.training.metrics_log import MetricsLog
 from dtql_jax.training.placement import Placement
+from dtql_jax.training.watch import Divergence, Watch, largest_value
 from dtql_jax.types import Transition
 
+_MOST = 2**31
 LONG_RUN = 3600.0  # seconds; a run that will take longer says so
 SURE_AFTER = 3.0  # seconds of measured updates before the estimate is made
 
@@ -50,6 +52,10 @@ class FitSettings:
             least = 0 if field.name == "pretrain_steps" else 1
             if not isinstance(value, int) or value < least:
                 raise UserError(f"{field.name} is {value!r}; expected an integer >= {least}")
+        # updates are counted in 32 bits on the device
+        for name, value in (("batch_size", self.batch_size), ("updates", self.total)):
+            if value >= _MOST:
+                raise UserError(f"{name} are {value:,}; expected less than {_MOST:,}")
 
     @property
     def total(self) -> int:
@@ -76,18 +82,19 @@ class FitSettings:
         step = update - self.pretrain_steps
         return step > 0 and (step % self.eval_every == 0 or step == self.train_steps)
 
+    def call_of(self, update: int) -> int:
+        """First update of the call of the device that update number `update` belongs to."""
+        _, first, _ = self.phase(update)
+        begins = first
+        while (boundary := self.boundary(begins)) <= update:
+            begins = boundary
+        return update - (update - begins) % self.updates_per_call
+
     def checkpoints_at(self, update: int) -> bool:
         """Whether a checkpoint is due after `update` updates."""
         _, first, _ = self.phase(update)
         due = update > first and (update - first) % self.checkpoint_every == 0
         return due or update in (self.pretrain_steps, self.total) or self.evaluates_at(update)
-
-
-class Divergence(NamedTuple):
-    """Where a member's numbers stopped being finite; its state is the last finite one."""
-
-    update: int  # number of the update, from 0
-    metric: str  # what was not finite first
 
 
 @dataclasses.dataclass
@@ -164,7 +171,8 @@ class Fit:
         empty = [updates.empty_tally(len(self._names))] * len(self.seeds)
         self._tally = self.placement.put(jax.tree.map(lambda *rows: jnp.stack(rows), *empty))
         self._counted = 0  # updates in the tally's sums
-        self.diverged: dict[int, Divergence] = {}
+        largest = largest_value(np.asarray(data.rewards), getattr(self._state, "hyper", None))
+        self._watch = Watch(self.seeds, self._names, self._state, largest, self._display.warn)
         self._logged_at = 0  # update of the last row of the log
         self.update = 0
         self._act = population.make_act(algorithm, self.placement)
@@ -181,6 +189,11 @@ class Fit:
     def state(self) -> Any:
         """The members' states, [P, ...]."""
         return self.placement.take(self._state)
+
+    @property
+    def diverged(self) -> dict[int, Divergence]:
+        """The members whose numbers are no longer finite, and where that began."""
+        return self._watch.diverged
 
     # ------------------------------------------------------------------------------ checkpoints
 
@@ -366,27 +379,7 @@ class Fit:
 
     def _find_divergence(self, tally: updates.Tally) -> None:
         """Waits for a tally and says of each member whose numbers are no longer finite where."""
-        broken = np.asarray(self.placement.take(tally.broken))
-        for member in np.flatnonzero((broken >= 0).any(axis=1)):
-            if int(member) in self.diverged:
-                continue
-            update = int(broken[member][broken[member] >= 0].min())
-            at = [n for n, k in zip(self._names, broken[member], strict=True) if k == update]
-            # a loss of its own rather than the sums that it spoils
-            metric = min(at, key=self._cause)
-            self.diverged[int(member)] = Divergence(update, metric)
-            alone = len(self.seeds) == 1
-            who = "" if alone else f"member {member} (seed {self.seeds[member]}): "
-            self._display.warn(
-                f"{who}{metric} is not finite at update {update:,}; "
-                + ("stopped" if alone else "frozen")
-                + " at the state before"
-            )
-
-    def _cause(self, metric: str) -> int:
-        """The place of a metric in the order in which a training step computes them."""
-        order = self._metrics["train"]
-        return order.index(metric) if metric in order else len(order)
+        self._watch.look(np.asarray(self.placement.take(tally.broken)))
 
     def _estimate(self) -> None:
         """Once, early: how long the rest will take; a long run is told how to be shorter."""
@@ -422,6 +415,7 @@ class Fit:
         sums = np.asarray(self.placement.take(self._tally.sums))
         names = self._metrics[phase]
         means = {n: sums[:, self._names.index(n)] / self._counted for n in names}
+        self._watch.check_growth(self.update, means)
         # a frozen member's last row is the one that has its update
         written = [
             i
