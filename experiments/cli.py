@@ -111,7 +111,6 @@ def open_display(title: str, *facts: str) -> "Display":
     if values.quiet and values.verbose:
         raise UserError("--quiet and --verbose exclude each other")
     display = _first or Display(values.quiet, values.verbose)
-    display.say(" ".join([title, *facts]))
     display.about(title, *facts)
     display.start("start")
     return display

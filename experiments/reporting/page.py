@@ -84,8 +84,9 @@ def _task(variants: Sequence[Variant], task: str) -> dict[str, Any]:
 def _pictures(own: Sequence[Variant]) -> list[dict[str, Any]]:
     """The pictures that runs drew of what their policies do; they say themselves of which seed."""
     found = []
-    runs = {run.path: (variant.label, run) for variant in own for run in variant.runs}
-    for label, run in runs.values():
+    # a run draws its first member
+    drawn = [(v.label, run) for v in own for run, member in v.members if member == 0]
+    for label, run in drawn:
         for name in ("trajectories.png", "decisions.png"):
             path = run.path / name
             if path.is_file() and path.stat().st_size < _INLINED:

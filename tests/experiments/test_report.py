@@ -1,5 +1,6 @@
 """make report: the right numbers, the paper's only where they belong, one page without network."""
 
+import json
 import os
 import re
 import subprocess
@@ -229,3 +230,16 @@ def test_the_command(tmp_path: Path) -> None:
         wrong = call(*arguments)
         assert wrong.returncode == 2 and expected in wrong.stderr
         assert len(wrong.stderr.strip().splitlines()) == 1
+
+
+def test_a_picture_is_said_to_be_of_the_member_that_was_drawn(tmp_path: Path) -> None:
+    write_folder(tmp_path / "a")
+    content = json.loads((tmp_path / "a" / "run.json").read_text())
+    settings = [{"alpha": 0.5}, {"alpha": 0.5}, {"alpha": 5.0}]
+    seeds = range(len(settings))
+    content["members"] = [{"seed": k, "settings": s} for k, s in zip(seeds, settings, strict=True)]
+    (tmp_path / "a" / "run.json").write_text(json.dumps(content))
+    (tmp_path / "a" / "trajectories.png").write_bytes(b"\x89PNG\r\n" + bytes(20))
+    page.write(page.build(read(tmp_path / "a")), tmp_path / "out")
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert "trajectories: dtql alpha=0.5" in text and "trajectories: dtql alpha=5" not in text
