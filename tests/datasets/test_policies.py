@@ -144,7 +144,6 @@ def test_files_from_a_list_and_shipped_ones(monkeypatch, tmp_path):
     assert found == [tmp_path / "a.npz", tmp_path / "b.npz"]
     with pytest.raises(UserError, match=r"expected FILE\.npz or FILE\.npz,FILE\.npz"):
         policies.policy_files("a.npz,,", "hopper-medium")
-    assert policies.policy_files(None, "nobody") == []
     monkeypatch.setitem(policies.SHIPPED, "somebody", ("one.npz",))
     assert policies.policy_files("", "somebody") == [policies.SHIPPED_FOLDER / "one.npz"]
 
