@@ -13,6 +13,7 @@ def define(argv: list[str]) -> None:
     """The flags of this command."""
     flags.DEFINE_string("run", None, "Folder of the run.")
     cli.define_display()
+    flags.DEFINE_boolean("debug", False, "Name the first operation that is not finite, if any.")
 
 
 def run() -> int:
@@ -23,7 +24,7 @@ def run() -> int:
     with display, cli.stop_requested() as should_stop:
         from experiments import runner
 
-        finished = runner.resume(flags.FLAGS.run, display, should_stop)
+        finished = runner.resume(flags.FLAGS.run, display, should_stop, flags.FLAGS.debug)
     return 0 if finished else cli.STOPPED
 
 

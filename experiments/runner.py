@@ -6,7 +6,6 @@ checkpoint again. All three put the same parts together, so a resumed run is the
 
 import contextlib
 import csv
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from dtql_jax.datasets.transitions import transform_rewards
 from dtql_jax.errors import UserError
 from dtql_jax.evaluation import mazes, pictures, scores
 from dtql_jax.evaluation.rollout import EvaluationResult, Evaluator
+from dtql_jax.evaluation.simulator import SimulatorError
 from dtql_jax.training.checkpoint import Checkpoints, SaveError
 from dtql_jax.training.device import (
     describe_device,
@@ -32,9 +32,12 @@ from dtql_jax.training.fit import Fit, FitSettings, Policy
 from dtql_jax.training.metrics_log import MetricsLog, read_rows
 from dtql_jax.training.run_folder import RunFolder, write_json
 from dtql_jax.types import Transition
+from experiments import divergence, results
 from experiments.cli import StuckError
+from experiments.configs.base import base_config
 
 Stop = Callable[[], bool]
+_NEWER = ("wandb",)  # fields that the records of older runs lack; they are read by `get`
 
 
 class Member(NamedTuple):
@@ -60,6 +63,7 @@ def start(
     display: Display,
     should_stop: Stop,
     members: Sequence[Member] | None = None,
+    debug: bool = False,
 ) -> bool:
     """Trains from the beginning into a new folder; False if it was stopped early.
 
@@ -71,6 +75,7 @@ def start(
       display: what the user sees.
       should_stop: asked between two calls of the device.
       members: of the population; None: one for each of the configuration's seeds.
+      debug: names the first operation that was not finite of each member that diverges.
 
     Raises:
       UserError: something is wrong with the input.
@@ -78,8 +83,8 @@ def start(
     """
     RunFolder.check_free(out)
     plain = config.to_dict()
-    algorithm_settings(plain)
     fit_settings(plain)
+    algorithm_settings(plain)
     members = list(members or (Member(seed, {}) for seed in seeds_of(plain)))
     use_cpu_cores(len(members))
     data, info, seconds = _load(plain, display)
@@ -91,10 +96,10 @@ def start(
             "data_seconds": seconds,
         }
         with RunFolder.create(out, run) as folder:
-            return _run(folder, data, info, evaluator, display, should_stop, resume=False)
+            return _run(folder, data, info, evaluator, display, should_stop, False, debug)
 
 
-def resume(path: str | Path, display: Display, should_stop: Stop) -> bool:
+def resume(path: str | Path, display: Display, should_stop: Stop, debug: bool = False) -> bool:
     """Goes on with a run exactly where its newest checkpoint is; False if stopped again."""
     with RunFolder.open(path) as folder:
         if (folder.path / "summary.json").exists():
@@ -109,7 +114,7 @@ def resume(path: str | Path, display: Display, should_stop: Stop) -> bool:
                 f"found {info.dataset_id} ({info.fingerprint[:19]}), other data"
             )
         with _evaluator(config, info, members) as evaluator:
-            return _run(folder, data, info, evaluator, display, should_stop, resume=True)
+            return _run(folder, data, info, evaluator, display, should_stop, True, debug)
 
 
 def evaluate(path: str | Path, episodes: int, display: Display) -> dict[str, Any]:
@@ -127,7 +132,7 @@ def evaluate(path: str | Path, episodes: int, display: Display) -> dict[str, Any
             fit.resume()
             with _progress(display, "evaluate", len(fit.seeds) * episodes) as progress:
                 result = evaluator.run(fit.policy(), episodes, progress=progress)
-        return {"update": fit.update, "episodes": episodes} | _scores(info, result)
+        return {"update": fit.update, "episodes": episodes} | results.scores_of(info, result)
 
 
 # ------------------------------------------------------------------------------------- settings
@@ -144,14 +149,31 @@ def algorithm_settings(config: dict[str, Any]) -> Any:
 
 def fit_settings(config: dict[str, Any]) -> FitSettings:
     """The loop's settings of a configuration; UserError where one is out of range."""
+    _check_fields(config)
     at_least = dict.fromkeys(("seeds", "eval_episodes"), 1)
     at_least |= dict.fromkeys(("seed", "final_eval_episodes", "record_episodes", "eval_envs"), 0)
     at_least |= dict.fromkeys(("data_transitions", "data_seed"), 0) | {"eval_workers": -1}
     for name, least in at_least.items():
         if config[name] < least:
             raise UserError(f"{name} is {config[name]}; expected at least {least}")
+    for name, most in {"seeds": 4096, "seed": 2**31 - 4097, "data_seed": 2**63}.items():
+        if config[name] > most:
+            raise UserError(f"{name} is {config[name]}; expected at most {most}")
     names = FitSettings.__dataclass_fields__
     return FitSettings(**{name: config[name] for name in names})
+
+
+def _check_fields(config: dict[str, Any]) -> None:
+    """UserError where a configuration, of a record perhaps, lacks a field or has another type."""
+    for name, default in base_config("", "", config["algorithm"]["name"]).to_dict().items():
+        value = config.get(name, default if name in _NEWER else None)
+        # 1 is a good value of a field of floats
+        if type(value) is not type(default) and (type(default), type(value)) != (float, int):
+            raise UserError(
+                f"configuration field {name} is {value!r}; expected {type(default).__name__}"
+            )
+        if isinstance(value, float) and not abs(value) < 3e38:
+            raise UserError(f"configuration field {name} is {value}; expected a float of 32 bits")
 
 
 def final_episodes(config: dict[str, Any]) -> int:
@@ -210,7 +232,16 @@ def _evaluator(
                 f"dataset {info.dataset_id} has {expected[0]} observations and {expected[1]} "
                 f"actions, its environment {info.env.env_id} {found[0]} and {found[1]}"
             )
-        yield evaluator
+        try:
+            yield evaluator
+        except SimulatorError as error:
+            raise StuckError(_in_short(error)) from error
+
+
+def _in_short(error: SimulatorError) -> str:
+    """Its first line, and the last one of the traceback that may follow."""
+    lines = str(error).strip().splitlines()
+    return " ".join([lines[0], *lines[1:][-1:]])
 
 
 def make_fit(
@@ -218,12 +249,12 @@ def make_fit(
 ) -> Fit:
     """The fit of a configuration, by default for the seeds that it names."""
     enable_compilation_cache()
-    algorithm = algorithm_settings(config)
+    settings, algorithm = fit_settings(config), algorithm_settings(config)
     members = members or [Member(seed, {}) for seed in seeds_of(config)]
     names = members[0].settings
     values = {name: [member.settings[name] for member in members] for name in names}
     seeds = [member.seed for member in members]
-    return Fit(algorithm, data, seeds, fit_settings(config), hyperparameters=values, **arguments)
+    return Fit(algorithm, data, seeds, settings, hyperparameters=values, **arguments)
 
 
 # ------------------------------------------------------------------------------------- the run
@@ -245,6 +276,7 @@ def _run(
     display: Display,
     should_stop: Stop,
     resume: bool,
+    debug: bool,
 ) -> bool:
     config, members = folder.run["config"], members_of(folder.run)
     seeds = [member.seed for member in members]
@@ -263,7 +295,7 @@ def _run(
 
             result = evaluator.run(policy, episodes, record, progress)
         last["result"] = result
-        return _rows(info, result)
+        return results.rows_of(info, result)
 
     def make_log(metrics: list[str], resume_at: int | None) -> MetricsLog:
         wandb = folder.run if config.get("wandb") else None
@@ -300,16 +332,19 @@ def _run(
             finished = fit.run(should_stop).finished
         except StoppedError:
             finished = False
+        except SimulatorError as error:
+            raise StuckError(
+                f"{_in_short(error)}; the checkpoint before it is whole, go on with: make resume "
+                f"RUN={folder.path}"
+            ) from error
         except SaveError as error:
             raise StuckError(
                 f"{error}; make room there, then go on with: make resume RUN={folder.path}"
             ) from error
+    if debug:
+        divergence.explain(fit, data, display)
     if not finished and len(fit.diverged) == len(members):
-        update, metric = min(fit.diverged.values())
-        raise StuckError(
-            f"{metric} is not finite at update {update:,}, no member is left; the last finite "
-            f"state is in {folder.path / 'checkpoints'}; try a smaller learning rate"
-        )
+        raise StuckError(divergence.last_words(fit, folder.path, debug))
     if not finished:
         display.say(f"stopped at update {fit.update:,}; go on with: make resume RUN={folder.path}")
         return False
@@ -321,48 +356,6 @@ def _run(
             f"is whole: make room there, then write its results by: make resume RUN={folder.path}"
         ) from error
     return True
-
-
-def _rows(info: DatasetInfo, result: EvaluationResult) -> list[dict[str, Any]]:
-    """One row for each member, as evaluations.csv has them."""
-    _, values = scores.score(result.returns, result.successes, info.env, info.reference_scores)
-    rows = []
-    for i in range(len(values)):
-        success = "" if result.successes is None else f"{result.successes[i].mean():.6g}"
-        rows.append(
-            {
-                "score": float(values[i].mean()),
-                "return_mean": float(result.returns[i].mean()),
-                "return_std": float(result.returns[i].std()),
-                "success_rate": success,
-                "length_mean": float(result.lengths[i].mean()),
-                "episodes": result.returns.shape[1],
-            }
-        )
-    return rows
-
-
-def _scores(info: DatasetInfo, result: EvaluationResult) -> dict[str, Any]:
-    """The scores of an evaluation over all seeds and episodes, as summary.json has them."""
-    name, values = scores.score(result.returns, result.successes, info.env, info.reference_scores)
-    mean, error = scores.mean_and_standard_error(values)
-    _, seed_error = scores.mean_and_standard_error(values, over="seeds")
-    successes = result.successes
-    return {
-        "score_name": name,
-        "score_mean": mean,
-        "score_standard_error": _finite(error),
-        "score_standard_error_over_seeds": _finite(seed_error),
-        "score_by_seed": [float(v) for v in values.mean(axis=1)],
-        "return_mean": float(result.returns.mean()),
-        "success_rate": None if successes is None else float(successes.mean()),
-        "length_mean": float(result.lengths.mean()),
-        "diverged_actions_by_seed": [int(n) for n in result.nonfinite_actions],
-    }
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _finish(
@@ -394,7 +387,7 @@ def _finish(
         "acting": choice,
         "environment": info.env.env_id,
         "episodes": result.returns.shape[1],
-        **_scores(info, result),
+        **results.scores_of(info, result),
         "seconds": {"data": folder.run["data_seconds"], **fit.seconds},
         "device": describe_device(),
         "versions": folder.run["versions"],

@@ -20,6 +20,7 @@ def define(argv: list[str]) -> None:
     flags.DEFINE_string("out", None, "Folder of the run; by default a new one under runs/.")
     flags.DEFINE_boolean("wandb", False, "Events to Weights & Biases too (config.wandb).")
     cli.define_display()
+    flags.DEFINE_boolean("debug", False, "Name the first operation that is not finite, if any.")
 
 
 def run() -> int:
@@ -41,7 +42,7 @@ def run() -> int:
         # late: JAX and the simulators cost seconds, which the first line need not wait for
         from experiments import runner
 
-        finished = runner.start(config, out, display, should_stop)
+        finished = runner.start(config, out, display, should_stop, debug=values.debug)
     return 0 if finished else cli.STOPPED
 
 
