@@ -12,13 +12,13 @@ No code and no pickle is in it, and reading it needs neither the algorithm nor i
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import math
 import os
 import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,6 @@ _MOST_ROWS = 4096
 SIZES = ("observation_dim", "action_dim", "action_low", "action_high")
 # fixed, so that the same policy gives the same bytes
 _TIME = (1980, 1, 1, 0, 0, 0)
-# what Python's readers raise on bytes that are not theirs
-_UNREADABLE = (KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 
 Act = Callable[[Any, Any, Any], Any]
 
@@ -124,14 +122,14 @@ def export_policy(
         "rows_at_once": _rows_at_once(choose, shapes, observation_dim),
         "weights": list(weights),
     }
-    members = {
-        METADATA: (json.dumps(content, indent=2, allow_nan=False) + "\n").encode(),
-        PROGRAM: bytes(exported.serialize()),
-    }
+    members = {PROGRAM: bytes(exported.serialize())}
     for name, array in weights.items():
         buffer = io.BytesIO()
         np.lib.format.write_array(buffer, array, allow_pickle=False)
         members[f"{WEIGHTS}{name}.npy"] = buffer.getvalue()
+    content["sha256"] = _digest(members.values())
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    members = {METADATA: text.encode()} | members
     _write(Path(path), lambda file: _write_zip(file, members))
     return content
 
@@ -346,13 +344,18 @@ def load_policy(path: str | os.PathLike) -> LoadedPolicy:
             _check_metadata(path, metadata)
             serialized = archive.read(PROGRAM)
             names = [f"{WEIGHTS}{name}.npy" for name in metadata["weights"]]
-            weights = [_read_array(archive.read(name)) for name in names]
+            contents = [archive.read(name) for name in names]
+            digest = _digest([serialized, *contents])
+            # files of earlier versions have none
+            if metadata.get("sha256", digest) != digest:
+                raise UserError(f"{path} is damaged: it does not hold what was exported")
+            weights = [_read_array(content) for content in contents]
     except FileNotFoundError:
         raise UserError(f"no file {path}; expected a policy from `make export`") from None
     except UserError:
         raise
-    except (*_UNREADABLE, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
+    except Exception as error:  # of zip, JSON and numpy, on bytes that are not theirs
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise UserError(f"{path} is damaged or no exported policy: {reason}") from error
     try:
         program = jax.export.deserialize(bytearray(serialized))
@@ -392,6 +395,20 @@ def _check_metadata(path: str | os.PathLike, metadata: Any) -> None:
     for name in (*SIZES, "rows_at_once", "weights"):
         if name not in metadata:
             raise UserError(f"{path} is damaged: its metadata lacks {name!r}")
+    for name in ("observation_dim", "action_dim", "rows_at_once"):
+        value = metadata[name]
+        if type(value) is not int or value < 1:
+            raise UserError(f"{path} is damaged: {name} is {value!r}; expected an integer >= 1")
+    names = metadata["weights"]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{path} is damaged: weights is {names!r}; expected a list of names")
+
+
+def _digest(contents: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for content in contents:
+        digest.update(content)
+    return digest.hexdigest()
 
 
 def _read_array(content: bytes) -> np.ndarray:

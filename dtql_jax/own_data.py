@@ -96,8 +96,7 @@ def _from_hdf5(path: Path, env: EnvSpec | None) -> Transition:
 
     if not path.is_file():
         raise UserError(f"no file {path}; expected an HDF5 file in D4RL's layout")
-    with d4rl._open(path) as file:
-        columns = d4rl._read_columns(file, path.name)
+    columns = d4rl.read_columns(path)
     if "timeouts" not in columns and env is None and not columns["terminals"].any():
         raise UserError(f"{path.name} marks no ends: name the environment, whose time limit counts")
     limit = env.max_episode_steps if env is not None else len(columns["rewards"]) + 1

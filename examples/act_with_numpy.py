@@ -60,7 +60,7 @@ def act_best(weights, observation, noise, max_action=1.0):
 
 def read(path):
     """(weights by name, metadata) of a file."""
-    with np.load(path) as file:
+    with np.load(path, allow_pickle=False) as file:
         weights = {name: file[name] for name in file.files if name != "metadata"}
         return weights, json.loads(str(file["metadata"]))
 

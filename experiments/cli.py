@@ -173,6 +173,15 @@ def launch(
         _fail(str(error))
     except StuckError as error:
         _fail(str(error), STUCK)
+    except (MemoryError, RuntimeError) as error:
+        # JAX is not imported here: its error is known by its words
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        _fail(
+            "out of memory; expected settings that fit: a smaller batch_size, hidden_dim, "
+            "num_candidates or seeds",
+            STUCK,
+        )
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(STOPPED)

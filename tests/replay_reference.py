@@ -10,7 +10,6 @@ choice (candidates, their Q, probabilities) absolute. Exit code 0 if all are wit
 
 import dataclasses
 import sys
-import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -376,8 +375,9 @@ def main(paths: list[str]) -> int:
     for path in paths:
         try:
             report = replay_file(path)
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-            print(f"{path}: not a replayable file: {error}", file=sys.stderr)
+        except Exception as error:  # whatever a damaged or foreign file leads to
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            print(f"{path}: not a replayable file: {reason}", file=sys.stderr)
             code = 2
             continue
         actions = "none" if report.actions is None else f"{report.actions:.1e}"

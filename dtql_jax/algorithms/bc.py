@@ -52,6 +52,7 @@ class BCConfig:
             nonnegative=("learning_rate",),
             positive=("decay_steps", "max_action", "hidden_dim", "num_timesteps"),
         )
+        common.check_at_most(self, {"num_timesteps": 10_000, "num_levels": 10_000})
         common.check_time_dim(self.time_dim)
         if self.num_levels < 2:
             raise ValueError(f"num_levels is {self.num_levels}; expected at least 2")

@@ -41,6 +41,16 @@ def check_settings(
                 raise ValueError(f"{name} is {getattr(config, name)}; expected {expected}")
 
 
+def check_at_most(config: Any, limits: Mapping[str, int]) -> None:
+    """ValueError naming the first field of `config` above its limit.
+
+    Numbers that unroll a loop or a table; beyond the limit a program would never be compiled.
+    """
+    for name, limit in limits.items():
+        if getattr(config, name) > limit:
+            raise ValueError(f"{name} is {getattr(config, name)}; expected at most {limit}")
+
+
 def check_time_dim(time_dim: int) -> None:
     """ValueError where there are no sinusoidal features of this number."""
     if time_dim < 4 or time_dim % 2:

@@ -61,6 +61,7 @@ class DQLConfig:
                 *("max_action", "hidden_dim", "num_candidates"),
             ),
         )
+        common.check_at_most(self, {"num_timesteps": 10_000})
         common.check_time_dim(self.time_dim)
 
 

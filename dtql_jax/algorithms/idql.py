@@ -65,6 +65,7 @@ class IDQLConfig:
                 "num_candidates",
             ),
         )
+        common.check_at_most(self, {"num_timesteps": 10_000, "num_blocks": 100})
         common.check_time_dim(self.time_dim)
 
 

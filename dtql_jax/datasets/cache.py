@@ -66,7 +66,7 @@ def cached(
     if folder.is_dir():
         try:
             return _read(folder)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except Exception as error:  # whatever damaged files lead to
             reason = " ".join(str(error).split())
             report(f"cache entry {folder} is damaged ({reason}); it is built anew")
     transitions, facts = build()

@@ -177,12 +177,7 @@ def load(
 
 def _read_file(path: pathlib.Path, source: D4rlSource) -> tuple[Transition, dict[str, Any]]:
     _check_sum(path)
-    with _open(path) as file:
-        try:
-            columns = _read_columns(file, path.name)
-        except OSError as error:
-            reason = " ".join(str(error).split())
-            raise UserError(f"{path} is damaged ({reason}); download it anew") from error
+    columns = read_columns(path)
     transitions, lengths = from_columns(columns, source.env.max_episode_steps)
     validate(
         transitions,
@@ -276,6 +271,23 @@ def _open(path: pathlib.Path) -> h5py.File:
     except OSError as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} is not a whole HDF5 file ({reason}); download it anew") from error
+
+
+def read_columns(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Reads the arrays of a file that `from_columns` takes, as float32 and bool.
+
+    Raises:
+      UserError: the file is cut off or damaged, lacks a key, or its arrays do not fit together.
+    """
+    with _open(path) as file:
+        try:
+            return _read_columns(file, path.name)
+        except UserError:
+            raise
+        # HDF5 reports damages by errors of many types, absurd sizes among them
+        except Exception as error:
+            reason = " ".join(f"{error}".split()) or type(error).__name__
+            raise UserError(f"{path} is damaged ({reason}); download it anew") from error
 
 
 def _read_columns(file: h5py.File, name: str) -> dict[str, np.ndarray]:

@@ -190,18 +190,12 @@ def _read_all(
     """Reads, checks and clips; returns the arrays and the facts about them."""
     parts: list[Transition] = []
     for dataset_id, folder in zip(name.split("+"), folders, strict=True):
-        dataset = _open(dataset_id, folder)
-        check_environment(dataset_id, dataset.env_spec, source.env)
-        if dataset.total_episodes < 1:
-            raise UserError(f"Minari dataset {dataset_id} in {folder} is empty: no episodes")
-        # Minari takes 3 ms to open an episode; nobody should wait without knowing why
-        seconds = 3e-3 * dataset.total_episodes + 5e-6 * dataset.total_steps
-        if seconds > 3:
-            report(
-                f"reading {dataset_id}: {dataset.total_episodes:,} episodes, about {seconds:.0f} s "
-                "this first time"
-            )
-        parts += _read_episodes(dataset_id, folder, dataset, source)
+        try:
+            parts += _read_one(dataset_id, folder, source, report)
+        except UserError:
+            raise
+        except Exception as error:  # see _open
+            raise _unreadable(dataset_id, folder, error) from error
     transitions = concatenate(parts)
     validate(
         transitions,
@@ -217,6 +211,27 @@ def _read_all(
         "clipped_actions": clipped,
     }
     return transitions._replace(actions=actions), facts
+
+
+def _read_one(
+    dataset_id: str,
+    folder: pathlib.Path,
+    source: MinariSource | GeneratedSource,
+    report: Callable[[str], None],
+) -> list[Transition]:
+    """Returns the transitions of each episode of a dataset that belongs to the environment."""
+    dataset = _open(dataset_id, folder)
+    check_environment(dataset_id, dataset.env_spec, source.env)
+    if dataset.total_episodes < 1:
+        raise UserError(f"Minari dataset {dataset_id} in {folder} is empty: no episodes")
+    # Minari takes 3 ms to open an episode; nobody should wait without knowing why
+    seconds = 3e-3 * dataset.total_episodes + 5e-6 * dataset.total_steps
+    if seconds > 3:
+        report(
+            f"reading {dataset_id}: {dataset.total_episodes:,} episodes, about {seconds:.0f} s "
+            "this first time"
+        )
+    return _read_episodes(dataset_id, folder, dataset, source)
 
 
 def _read_episodes(

@@ -5,16 +5,19 @@ import errno
 import logging
 import os
 import shutil
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from dtql_jax.errors import UserError
 
 _LOGGER = logging.getLogger("absl")
+_CHECKSUM = "crc32"  # entry of the stored dict that is not the caller's
 _CAUSES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EIO)
 
 
@@ -35,9 +38,14 @@ class Checkpoints:
         self._log_level = _LOGGER.level
         _LOGGER.setLevel(logging.CRITICAL)
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
-        self._manager = ocp.CheckpointManager(
-            self.folder, options=options, item_names=("state", "meta")
-        )
+        try:
+            self._manager = ocp.CheckpointManager(
+                self.folder, options=options, item_names=("state", "meta")
+            )
+        except Exception as error:  # whatever Orbax says of a folder that is not its own
+            _LOGGER.setLevel(self._log_level)
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(f"{self.folder} is no folder of checkpoints: {reason}") from error
 
     def latest(self) -> int | None:
         """The number of the newest whole checkpoint, or None."""
@@ -51,6 +59,7 @@ class Checkpoints:
         """
         if update == self.latest():
             return
+        meta = meta | {_CHECKSUM: _checksum(state)}
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
         with self._reporting():
             self._manager.save(update, args=items)
@@ -63,7 +72,8 @@ class Checkpoints:
           update: its number.
 
         Raises:
-          UserError: there is none, or it does not have the layout of `like`.
+          UserError: there is none, it does not have the layout of `like`, or its numbers are not
+            the ones that were saved.
         """
         update = self.latest() if update is None else update
         if update is None:
@@ -74,12 +84,27 @@ class Checkpoints:
         )
         try:
             restored = self._manager.restore(update, args=items)
-        except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
-            reason = " ".join(str(error).split())[:300]
+        except Exception as error:  # whatever Orbax says of what is missing, foreign or damaged
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             raise UserError(
-                f"checkpoint {update} in {self.folder} does not fit this run's networks: {reason}"
+                f"checkpoint {update} in {self.folder} is damaged or does not fit this run's "
+                f"networks: {reason}{self._instead(update)}"
             ) from error
-        return restored.state, restored.meta
+        state, meta = restored.state, restored.meta
+        # older checkpoints have no checksum
+        if not isinstance(meta, dict) or meta.pop(_CHECKSUM, _checksum(state)) != _checksum(state):
+            raise UserError(
+                f"checkpoint {update} in {self.folder} is damaged: its numbers are not those that "
+                f"were saved{self._instead(update)}"
+            )
+        return state, meta
+
+    def _instead(self, update: int) -> str:
+        """What to do about a damaged checkpoint."""
+        earlier = [step for step in self._manager.all_steps() if step < update]
+        if not earlier:
+            return ""
+        return f"; remove {self.folder / str(update)} to go on from {max(earlier)}"
 
     def wait(self) -> None:
         """Blocks until the save under way is whole; SaveError if it could not be written."""
@@ -112,6 +137,14 @@ class Checkpoints:
 
     def __exit__(self, *_: Any) -> None:
         self.close()
+
+
+def _checksum(tree: Any) -> int:
+    """A number that changes with any bit of the arrays."""
+    value = 0
+    for leaf in jax.tree.leaves(tree):
+        value = zlib.crc32(np.asarray(leaf).tobytes(), value)
+    return value
 
 
 def _cause(reason: str) -> str:

@@ -6,6 +6,7 @@ checkpoints/  by Orbax; metrics.csv, evaluations.csv, episodes.csv, tensorboard/
 """
 
 import fcntl
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -18,6 +19,10 @@ from typing import Any, Self
 
 from dtql_jax.errors import UserError
 
+_UNBORN = (".lock", "run.json.part")
+_DIGEST = "sha256"  # entry of run.json: of all its others
+# what other parts of the program read of a dataset without looking
+_DATASET = {"fingerprint": str, "dataset_id": str, "observation_dim": int, "action_dim": int}
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "orbax-checkpoint", "numpy", "minari")
 SIMULATORS = ("gymnasium", "gymnasium-robotics", "mujoco")
 
@@ -81,7 +86,8 @@ class RunFolder:
                 f"OUT {path} holds another run already; go on with it by `make resume RUN={path}`"
                 ", or choose another OUT"
             )
-        if path.is_dir() and any(path.iterdir()):
+        # what a run leaves that was killed before it had written its record
+        if path.is_dir() and any(p.name not in _UNBORN for p in path.iterdir()):
             raise UserError(f"OUT {path} is not empty; expected a new or an empty folder")
 
     @classmethod
@@ -99,7 +105,7 @@ class RunFolder:
             "versions": versions(),
             "commit": commit(),
         }
-        write_json(path / "run.json", content)
+        write_json(path / "run.json", content | {_DIGEST: _digest(content)})
         return cls(path, content, lock)
 
     @classmethod
@@ -112,9 +118,7 @@ class RunFolder:
             raise UserError(f"RUN {path} holds no run.json; expected the folder of a run") from None
         except (OSError, ValueError) as error:
             raise UserError(f"{path / 'run.json'} cannot be read: {error}") from error
-        missing = [key for key in ("config", "dataset") if key not in run]
-        if missing:
-            raise UserError(f"{path / 'run.json'} lacks {missing[0]!r}; it is not this program's")
+        _check(path / "run.json", run)
         return cls(path, run, _lock(path))
 
     def close(self) -> None:
@@ -126,6 +130,46 @@ class RunFolder:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _check(path: Path, run: Any) -> None:
+    """UserError unless `run`, read from `path`, is what `RunFolder.create` wrote."""
+    parts: dict[str, type] = {"config": dict, "dataset": dict}
+    content = run if isinstance(run, dict) else {}
+    missing = [name for name, kind in parts.items() if type(content.get(name)) is not kind]
+    if missing:
+        raise UserError(f"{path} lacks {missing[0]!r}; it is not this program's")
+    # older runs have no digest
+    digest = run.pop(_DIGEST, None)
+    if digest is not None and digest != _digest(run):
+        raise UserError(
+            f"{path} has changed since its run began; restore it, or remove its entry {_DIGEST!r} "
+            "if the change is meant"
+        )
+    config, dataset = run["config"], run["dataset"]
+    algorithm = config.get("algorithm")
+    if not isinstance(algorithm, dict) or not isinstance(algorithm.get("name"), str):
+        raise UserError(
+            f"{path}: config.algorithm is {algorithm!r}; expected an algorithm's fields"
+        )
+    for name, kind in _DATASET.items():
+        if type(dataset.get(name)) is not kind:
+            raise UserError(
+                f"{path}: dataset.{name} is {dataset.get(name)!r}; expected {kind.__name__}"
+            )
+    members = run.get("members", [])
+    if not isinstance(members, list) or not all(map(_is_member, members)):
+        raise UserError(f"{path}: members are {members!r}; expected a seed and settings of each")
+
+
+def _is_member(member: Any) -> bool:
+    if not isinstance(member, dict) or set(member) != {"seed", "settings"}:
+        return False
+    return type(member["seed"]) is int and isinstance(member["settings"], dict)
 
 
 def _lock(path: Path) -> int:

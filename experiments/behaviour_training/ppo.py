@@ -127,7 +127,7 @@ def write_policy(path: pathlib.Path, actor: dict[str, Any], env: VecNormalize, f
 def _start_from(model: PPO, path: pathlib.Path, scale: float, log_std: float) -> None:
     """Takes a policy from a file, with its mean actions scaled."""
     params: dict[str, Any] = {}
-    with np.load(path) as file:
+    with np.load(path, allow_pickle=False) as file:
         for name, layer in _LAYERS.items():
             factor = scale if name == "mean" else 1.0
             params[layer] = {
