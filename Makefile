@@ -14,7 +14,7 @@ ALGO ?= dtql
 given = $(if $($(1)),--$(2)=$($(1)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train resume evaluate compare sweep report export video decisions data data-info bench test test-slow check docs types lint hooks lock clean
+.PHONY: help setup train resume reproduce evaluate compare sweep report export video decisions data data-info bench test test-slow soak check docs types lint hooks lock clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
@@ -34,6 +34,9 @@ train: $(READY)  ## Get the data, train, evaluate: ENV= PRESET= ALGO= SEEDS= STE
 
 resume: $(READY)  ## Go on with a stopped run: RUN=
 	@$(RUN_PYTHON) -m experiments.resume --run=$(RUN) $(ARGS)
+
+reproduce: $(READY)  ## Repeat a run from its record and compare bit for bit: RUN= OUT=
+	@$(RUN_PYTHON) -m experiments.reproduce --run=$(RUN) $(call given,OUT,out) $(ARGS)
 
 evaluate: $(READY)  ## Play the newest checkpoint of a run again: RUN= EPISODES=
 	@$(RUN_PYTHON) -m experiments.evaluate --run=$(RUN) $(call given,EPISODES,episodes) $(ARGS)
@@ -71,6 +74,9 @@ test: $(READY)  ## Lint, parity with the reference programs, and the fast tests 
 
 test-slow: $(READY)  ## The learning tests and whole runs (tens of minutes)
 	@$(RUN_PYTHON) -m pytest -q -m slow $(ARGS)
+
+soak: $(READY)  ## All that tries to break a run, with a table of it in OUT (half an hour)
+	@$(RUN_PYTHON) -m tests.robustness.soak $(if $(OUT),$(OUT),results/soak.md) $(ARGS)
 
 check: lint types test  ## All that a change must pass: style, types, fast tests
 

@@ -171,7 +171,18 @@ def test_folders_are_not_mixed_up(environment: dict[str, str], whole: Path, tmp_
 
 
 @pytest.mark.parametrize(
-    "name", ["train", "resume", "evaluate", "collect", "export", "report", "video", "decisions"]
+    "name",
+    [
+        "train",
+        "resume",
+        "evaluate",
+        "collect",
+        "export",
+        "report",
+        "reproduce",
+        "video",
+        "decisions",
+    ],
 )
 def test_help(environment: dict[str, str], name: str) -> None:
     ended = call(environment, name, "--help")
