@@ -1,0 +1,186 @@
+"""SIGKILL at random moments of real commands, and going on, changes nothing.
+
+The runs are `python -m experiments.train` and `resume` with the networks of DTQL, a population of
+two, pretraining, the switch to training, evaluations in the simulator and checkpoints; every second
+resumption has another number of devices.
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from dtql_jax.training.metrics_log import read_rows
+from dtql_jax.training.run_folder import RunFolder
+from experiments import restore
+
+ROOT = Path(__file__).parents[2]
+KILLS, PRETRAIN, TRAIN, EVERY, EVALUATE = 24, 1_000, 3_800, 40, 200
+SETTINGS = [
+    "--config.data_transitions=3000",
+    f"--config.pretrain_steps={PRETRAIN}",
+    f"--steps={TRAIN}",
+    "--seeds=2",
+    "--config.batch_size=16",
+    "--config.updates_per_call=10",
+    f"--config.log_every={EVERY}",
+    f"--config.checkpoint_every={EVERY}",
+    f"--config.eval_every={EVALUATE}",
+    "--config.eval_episodes=1",
+    "--config.final_eval_episodes=2",
+    "--config.algorithm.hidden_dim=16",
+    "--config.algorithm.num_candidates=4",
+]
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A machine of its own: no dataset, no cache but that of compiled programs."""
+    home = tmp_path_factory.mktemp("home")
+    own = {"MINARI_DATASETS_PATH": str(home / "minari"), "DTQL_JAX_CACHE": str(home / "cache")}
+    return os.environ | own
+
+
+def start(environment: dict[str, str], name: str, *arguments: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", f"experiments.{name}", *arguments],
+        cwd=ROOT,
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def end(process: subprocess.Popen) -> None:
+    said = process.communicate()[1]
+    assert process.returncode == 0, said
+
+
+def progress(folder: Path) -> int:
+    """The update of the last row of metrics.csv."""
+    rows = read_rows(folder / "metrics.csv")
+    return int(rows[-1]["update"]) if rows else 0
+
+
+def amid_a_checkpoint(folder: Path) -> bool:
+    return any("orbax-checkpoint-tmp" in p.name for p in (folder / "checkpoints").glob("*"))
+
+
+def amid_an_evaluation(folder: Path) -> bool:
+    """Whether the rows say that an evaluation is due whose own rows are not there yet."""
+    update = progress(folder)
+    due = update > PRETRAIN and (update - PRETRAIN) % EVALUATE == 0
+    done = {int(row["update"]) for row in read_rows(folder / "evaluations.csv")}
+    return due and update not in done
+
+
+def wait(process: subprocess.Popen, reached: Callable[[], bool], seconds: float = 600.0) -> bool:
+    """Waits for a moment of a process; False if it ends before, or the moment does not come."""
+    deadline = time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < deadline:
+        if reached():
+            return True
+        time.sleep(0.001)
+    return False
+
+
+def parameters(path: Path) -> list[np.ndarray]:
+    with RunFolder.open(path) as folder:
+        return [np.asarray(leaf) for leaf in jax.tree.leaves(restore.fit_of(folder).state)]
+
+
+def test_twenty_kills_of_the_real_commands_leave_the_same_run(
+    environment: dict[str, str], tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    end(start(environment, "train", f"--out={whole}", *SETTINGS))
+    rng, seen = random.Random(0), {"a checkpoint": 0, "an evaluation": 0, "something else": 0}
+    kills = 0
+    total = PRETRAIN + TRAIN
+    process = start(environment, "train", f"--out={killed}", *SETTINGS)
+    while kills < KILLS:
+        goal = (kills + rng.random()) * total / (KILLS + 1)
+        if not wait(process, lambda goal=goal: progress(killed) >= goal):
+            break
+        moment = ("a checkpoint", "an evaluation", "something else", "something else")[kills % 4]
+        if moment == "a checkpoint":
+            found = wait(process, lambda: amid_a_checkpoint(killed), 30.0)
+        elif moment == "an evaluation" and goal > PRETRAIN:
+            found = wait(process, lambda: amid_an_evaluation(killed), 30.0)
+            time.sleep(rng.uniform(0.0, 0.2))
+        else:
+            moment, found = "something else", True
+            time.sleep(rng.uniform(0.0, 0.2))
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        kills += 1
+        seen[moment if found else "something else"] += 1
+        devices = 2 if kills % 2 else 1
+        flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+        process = start(environment | flags, "resume", f"--run={killed}")
+    end(process)
+    record_property("cases", kills)
+    record_property("faults", "SIGKILL amid " + ", ".join(f"{at}: {n}" for at, n in seen.items()))
+    record_property("found", "parameters, metrics, evaluations and episodes bit-identical")
+    assert kills >= 20, "the run ended before it was killed often enough"
+    assert seen["a checkpoint"] >= 3 and seen["an evaluation"] >= 2
+    for name in ("metrics.csv", "evaluations.csv", "episodes.csv"):
+        assert (killed / name).read_text() == (whole / name).read_text(), name
+    updates = [(row["update"], row["member"]) for row in read_rows(killed / "metrics.csv")]
+    assert updates == [(str(k), m) for k in range(EVERY, total + 1, EVERY) for m in "01"]
+    for one, two in zip(parameters(whole), parameters(killed), strict=True):
+        assert one.dtype == two.dtype and one.tobytes() == two.tobytes()
+
+
+TRANSITIONS = "--transitions=60000"
+
+
+def fingerprint(environment: dict[str, str]) -> str:
+    """Of the data that the command collects."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "experiments.collect", "--env=pointmaze-umaze", TRANSITIONS],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout)["fingerprint"]
+
+
+def test_kills_of_a_collection_leave_the_same_dataset(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    def machine(name: str) -> dict[str, str]:
+        home = tmp_path / name
+        own = {"MINARI_DATASETS_PATH": str(home / "minari"), "DTQL_JAX_CACHE": str(home / "cache")}
+        return os.environ | own
+
+    whole = fingerprint(machine("whole"))
+    killed, kills = machine("killed"), 0
+    shards = Path(killed["MINARI_DATASETS_PATH"]) / ".dtql_jax" / "episodes"
+    for wanted in (1, 2, 4):
+        process = start(killed, "collect", "--env=pointmaze-umaze", TRANSITIONS)
+        if wait(process, lambda n=wanted: len(list(shards.glob("*/part*"))) >= n):
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.communicate()
+    assert kills == 3
+    assert fingerprint(killed) == whole
+    record_property("cases", kills)
+    record_property("faults", "SIGKILL of the collecting process")
+    record_property("found", "the same dataset fingerprint")
