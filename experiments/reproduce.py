@@ -33,7 +33,7 @@ def define(argv: list[str]) -> None:
     """The flags of this command."""
     flags.DEFINE_string("run", None, "Folder of the run.")
     flags.DEFINE_string("out", None, "Folder of the repetition; by default RUN-again.")
-    flags.DEFINE_boolean("quiet", False, "Only warnings and the table.")
+    cli.define_display()
 
 
 def compare_records(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Line]:
@@ -162,7 +162,6 @@ def run() -> int:
     out = Path(values.out or f"{str(path).rstrip('/')}-again")
     import ml_collections
 
-    from dtql_jax.training.display import Display
     from experiments import runner
 
     record = _record(path)
@@ -170,9 +169,9 @@ def run() -> int:
     if missing:
         raise UserError(f"RUN {path} lacks {missing[0]}; there is nothing to compare with")
     config = ml_collections.ConfigDict(record["config"] | {"wandb": False})
-    with cli.stop_requested() as should_stop:
+    with cli.open_display(f"repeating {path}") as display, cli.stop_requested() as should_stop:
         members = runner.members_of(record)
-        if not runner.start(config, out, Display(values.quiet), should_stop, members):
+        if not runner.start(config, out, display, should_stop, members):
             return cli.STOPPED
     results = [compare_tables(name, path, out) for name in TABLES]
     results.append(compare_states(_state(path), _state(out)))
