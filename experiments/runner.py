@@ -21,6 +21,7 @@ from dtql_jax.datasets.transitions import transform_rewards
 from dtql_jax.errors import UserError
 from dtql_jax.evaluation import mazes, pictures, scores
 from dtql_jax.evaluation.rollout import EvaluationResult, Evaluator
+from dtql_jax.training import overlap
 from dtql_jax.training.checkpoint import Checkpoints, SaveError
 from dtql_jax.training.device import (
     describe_device,
@@ -150,8 +151,13 @@ def fit_settings(config: dict[str, Any]) -> FitSettings:
     for name, least in at_least.items():
         if config[name] < least:
             raise UserError(f"{name} is {config[name]}; expected at least {least}")
+    overlap.check(_overlap(config))
     names = FitSettings.__dataclass_fields__
     return FitSettings(**{name: config[name] for name in names})
+
+
+def _overlap(config: dict[str, Any]) -> str:
+    return config.get("eval_overlap", "off")  # a run from before there was the setting
 
 
 def final_episodes(config: dict[str, Any]) -> int:
@@ -254,7 +260,9 @@ def _run(
         final = update == config["pretrain_steps"] + config["train_steps"]
         episodes = final_episodes(config) if final else config["eval_episodes"]
         record = config["record_episodes"] if final else 0
-        with _progress(display, "evaluate", len(members) * episodes) as shown:
+        unseen = contextlib.nullcontext(lambda done, total: None)  # the display shows training
+        progress_of = _progress(display, "evaluate", len(members) * episodes)
+        with unseen if fit.overlaps_at(update) else progress_of as shown:
 
             def progress(done: int, total: int) -> None:
                 if should_stop():
@@ -287,6 +295,7 @@ def _run(
             data,
             members,
             evaluate=play,
+            overlap=overlap.wanted(_overlap(config)),
             checkpoints=checkpoints,
             make_log=make_log,
             display=display,
@@ -296,10 +305,14 @@ def _run(
             display.say(f"going on at update {fit.update:,}")
             for update, score in _earlier_scores(folder.path, fit.update):
                 display.score(score, update)
+        stopped_at = None
         try:
             finished = fit.run(should_stop).finished
         except StoppedError:
             finished = False
+            with contextlib.suppress(SaveError):
+                checkpoints.wait()
+            stopped_at = checkpoints.latest()
         except SaveError as error:
             raise StuckError(
                 f"{error}; make room there, then go on with: make resume RUN={folder.path}"
@@ -311,7 +324,9 @@ def _run(
             f"state is in {folder.path / 'checkpoints'}; try a smaller learning rate"
         )
     if not finished:
-        display.say(f"stopped at update {fit.update:,}; go on with: make resume RUN={folder.path}")
+        # an evaluation beside training that was stopped takes the updates since it began with it
+        at = stopped_at or fit.update
+        display.say(f"stopped at update {at:,}; go on with: make resume RUN={folder.path}")
         return False
     try:
         _finish(folder, info, fit, last["result"], display)
@@ -411,6 +426,7 @@ def _finish(
     )
     spent = ", ".join(f"{name} {duration(s)}" for name, s in summary["seconds"].items())
     display.say(f"time: {spent}")
+    display.say(overlap.share(summary["seconds"]))
     display.say(f"run folder: {folder.path}")
     for name in ("summary.json", *drawn, "evaluations.csv", "metrics.csv", "checkpoints/"):
         display.say(f"  {name}")

@@ -21,6 +21,7 @@ from dtql_jax.training import population, updates
 from dtql_jax.training.checkpoint import Checkpoints, SaveError
 from dtql_jax.training.display import Display, duration
 from dtql_jax.training.metrics_log import MetricsLog
+from dtql_jax.training.overlap import Beside, snapshot
 from dtql_jax.training.placement import Placement
 from dtql_jax.training.watch import Divergence, Watch, largest_value
 from dtql_jax.types import Transition
@@ -106,7 +107,8 @@ class FitResult:
       update: updates made in all.
       state: the members' states, [P, ...].
       evaluation: the rows of the last evaluation, or [] if there was none.
-      seconds: wall time by phase: init, compile, pretrain, train, evaluate, checkpoint.
+      seconds: wall time by phase: init, compile, pretrain, train, evaluate, checkpoint; and, where
+        evaluations overlap with training, evaluate_hidden: their time that nothing waited for.
       diverged: by member; empty where all numbers were finite.
     """
 
@@ -131,6 +133,7 @@ class Fit:
         hyperparameters: Mapping[str, Sequence[float]] | None = None,
         placement: Placement | None = None,
         evaluate: Evaluate | None = None,
+        overlap: bool = False,
         checkpoints: Checkpoints | None = None,
         make_log: Callable[[Sequence[str], int | None], MetricsLog] | None = None,
         display: Display | None = None,
@@ -146,6 +149,8 @@ class Fit:
             that differ between members.
           placement: where the members are computed; None: on all devices of this process.
           evaluate: called with a policy and the update; None: no evaluation.
+          overlap: whether `evaluate` is called in a thread, beside the next updates, but for the
+            last evaluation.
           checkpoints: where states are saved; None: nowhere.
           make_log: (names of the metrics, update resumed at or None) -> log; None: no log.
           display: what the user sees; None: nothing but warnings.
@@ -157,6 +162,8 @@ class Fit:
         self.algorithm, self.seeds, self.settings = algorithm, list(seeds), settings
         self._evaluate, self._checkpoints, self._make_log = evaluate, checkpoints, make_log
         self._display = display or Display(quiet=True)
+        self._overlap = overlap
+        self._beside: Beside | None = None
         self.seconds: dict[str, float] = {}
         began = time.monotonic()
         self.placement = placement or Placement(len(self.seeds))
@@ -310,11 +317,16 @@ class Fit:
                 if len(self.diverged) == len(self.seeds):
                     break
                 finished = self.update >= self.settings.total
-                if self.settings.checkpoints_at(self.update):
+                saves = self.settings.checkpoints_at(self.update)
+                evaluation = self._end_evaluation(log, wait=saves) or evaluation
+                if saves:
                     self._save()
                 if self.settings.evaluates_at(self.update):
                     evaluation = self._run_evaluation(log) or evaluation
+            evaluation = self._end_evaluation(log) or evaluation
         finally:
+            if self._beside is not None:
+                self._beside.abandon()
             self._display.stop()
             if log is not None:
                 log.close()
@@ -439,9 +451,13 @@ class Fit:
 
     # ------------------------------------------------------------------------------- evaluation
 
-    def policy(self) -> Policy:
-        """The members' policies as one function over numpy arrays, of the state as it is now."""
-        state, placement = self._state, self.placement
+    def policy(self, state: Any = None) -> Policy:
+        """The members' policies as one function over numpy arrays.
+
+        Args:
+          state: whose policies, [places, ...]; None: of the state as it is now.
+        """
+        state, placement = self._state if state is None else state, self.placement
 
         def act(observations: np.ndarray, episodes: np.ndarray, steps: np.ndarray) -> np.ndarray:
             rows = [placement.fill(x) for x in (observations, episodes, steps)]
@@ -449,24 +465,52 @@ class Fit:
 
         return act
 
+    def overlaps_at(self, update: int) -> bool:
+        """Whether the evaluation after `update` updates runs beside the next ones."""
+        return self._overlap and update < self.settings.total
+
     def _run_evaluation(self, log: MetricsLog | None) -> list[dict[str, Any]]:
+        """Evaluates, or begins to where evaluations overlap; the rows, [] where there are none."""
         if self._evaluate is None:
+            return []
+        if self.overlaps_at(self.update):
+            policy = self.policy(snapshot(self._state))
+            self._beside = Beside(self._evaluate, policy, self.update)
             return []
         self._display.stop()
         self._shown = ""
         began = time.monotonic()
         rows = list(self._evaluate(self.policy(), self.update))
         self._spend("evaluate", began)
-        if log is not None and not log.evaluated(self.update):
-            log.write_evaluation(self.update, self.update - self.settings.pretrain_steps, rows)
+        self._write_evaluation(log, self.update, rows, time.monotonic() - began)
+        return rows
+
+    def _end_evaluation(self, log: MetricsLog | None, wait: bool = True) -> list[dict[str, Any]]:
+        """The rows of the evaluation under way; [] where there is none, or it need not end yet."""
+        beside = self._beside
+        if beside is None or not (wait or beside.done()):
+            return []
+        began = time.monotonic()
+        rows = list(beside.result())
+        self._beside = None
+        hidden = beside.seconds - (time.monotonic() - began)
+        self._spend("evaluate", began)
+        self.seconds["evaluate_hidden"] = self.seconds.get("evaluate_hidden", 0) + max(hidden, 0.0)
+        self._write_evaluation(log, beside.update, rows, beside.seconds)
+        return rows
+
+    def _write_evaluation(
+        self, log: MetricsLog | None, update: int, rows: list[dict[str, Any]], seconds: float
+    ) -> None:
+        if log is not None and not log.evaluated(update):
+            log.write_evaluation(update, update - self.settings.pretrain_steps, rows)
             self._check(log)
         score = float(np.mean([row["score"] for row in rows]))
-        self._display.score(score, self.update)
+        self._display.score(score, update)
         self._display.say(
-            f"update {self.update:,}: score {score:.1f} over {len(rows)} seed(s) x "
-            f"{rows[0]['episodes']} episodes ({duration(time.monotonic() - began)})"
+            f"update {update:,}: score {score:.1f} over {len(rows)} seed(s) x "
+            f"{rows[0]['episodes']} episodes ({duration(seconds)})"
         )
-        return rows
 
     def _spend(self, phase: str, began: float) -> None:
         self.seconds[phase] = self.seconds.get(phase, 0.0) + time.monotonic() - began
