@@ -20,8 +20,9 @@ from dtql_jax.datasets import DatasetInfo, load
 from dtql_jax.datasets.transitions import transform_rewards
 from dtql_jax.errors import UserError
 from dtql_jax.evaluation import mazes, pictures, scores
+from dtql_jax.evaluation.joined import joined
 from dtql_jax.evaluation.rollout import EvaluationResult, Evaluator
-from dtql_jax.training import overlap
+from dtql_jax.training import hosts, overlap
 from dtql_jax.training.checkpoint import Checkpoints, SaveError
 from dtql_jax.training.device import (
     describe_device,
@@ -31,6 +32,7 @@ from dtql_jax.training.device import (
 from dtql_jax.training.display import Display, duration
 from dtql_jax.training.fit import Fit, FitSettings, Policy
 from dtql_jax.training.metrics_log import MetricsLog, read_rows
+from dtql_jax.training.placement import Placement
 from dtql_jax.training.run_folder import RunFolder, write_json
 from dtql_jax.types import Transition
 from experiments.cli import StuckError
@@ -77,40 +79,50 @@ def start(
       UserError: something is wrong with the input.
       StuckError: all members' numbers stopped being finite.
     """
-    RunFolder.check_free(out)
     plain = config.to_dict()
     algorithm_settings(plain)
     fit_settings(plain)
     members = list(members or (Member(seed, {}) for seed in seeds_of(plain)))
     use_cpu_cores(len(members))
-    data, info, seconds = _load(plain, display)
-    with _evaluator(plain, info, members) as evaluator:
+    display = _of_this_host(display)
+    hosts.on_first(lambda: RunFolder.check_free(out))
+    placement = Placement(len(members))
+    data, info, seconds = hosts.together(lambda: _load(plain, display))
+    _check_same(info)
+    with _evaluator(plain, info, members[placement.own]) as evaluator:
         run = {
             "config": plain,
             "members": [member._asdict() for member in members],
             "dataset": info.to_dict(),
             "data_seconds": seconds,
         }
-        with RunFolder.create(out, run) as folder:
-            return _run(folder, data, info, evaluator, display, should_stop, resume=False)
+        with RunFolder.shared(out, lambda: RunFolder.create(out, run)) as folder:
+            parts = (data, info, evaluator, placement)
+            return _run(folder, *parts, display, should_stop, resume=False)
 
 
 def resume(path: str | Path, display: Display, should_stop: Stop) -> bool:
     """Goes on with a run exactly where its newest checkpoint is; False if stopped again."""
-    with RunFolder.open(path) as folder:
+    with contextlib.suppress(UserError):  # which all hosts raise below
+        use_cpu_cores(len(members_of(RunFolder.read(path))))
+    display = _of_this_host(display)
+    hosts.together(lambda: RunFolder.read(path))
+    with RunFolder.shared(path, lambda: RunFolder.open(path)) as folder:
         if (folder.path / "summary.json").exists():
             raise UserError(f"RUN {path} has ended already; its result is in summary.json")
         config, members = folder.run["config"], members_of(folder.run)
-        use_cpu_cores(len(members))
-        data, info, _ = _load(config, display)
+        placement = Placement(len(members))
+        data, info, _ = hosts.together(lambda: _load(config, display))
+        _check_same(info)
         stored = folder.run["dataset"]
         if info.fingerprint != stored["fingerprint"]:
             raise UserError(
                 f"RUN {path} was trained on {stored['dataset_id']} ({stored['fingerprint'][:19]}); "
                 f"found {info.dataset_id} ({info.fingerprint[:19]}), other data"
             )
-        with _evaluator(config, info, members) as evaluator:
-            return _run(folder, data, info, evaluator, display, should_stop, resume=True)
+        with _evaluator(config, info, members[placement.own]) as evaluator:
+            parts = (data, info, evaluator, placement)
+            return _run(folder, *parts, display, should_stop, resume=True)
 
 
 def evaluate(path: str | Path, episodes: int, display: Display) -> dict[str, Any]:
@@ -202,6 +214,22 @@ def _load(config: dict[str, Any], display: Display) -> tuple[Transition, Dataset
     return data._replace(rewards=rewards), info, time.monotonic() - began
 
 
+def _of_this_host(display: Display) -> Display:
+    """The display of the first host; the others only warn."""
+    if hosts.first():
+        return display
+    display.stop()
+    return Display(quiet=True)
+
+
+def _check_same(info: DatasetInfo) -> None:
+    """UserError where another host has found other data."""
+    found = hosts.everyone(info.fingerprint)
+    if len(set(found)) > 1:
+        short = ", ".join(f"host {i} {each[:19]}" for i, each in enumerate(found))
+        raise UserError(f"the hosts' data {info.dataset_id} differ: {short}; copy it from one")
+
+
 @contextlib.contextmanager
 def _evaluator(
     config: dict[str, Any], info: DatasetInfo, members: Sequence[Member]
@@ -248,6 +276,7 @@ def _run(
     data: Transition,
     info: DatasetInfo,
     evaluator: Evaluator,
+    placement: Placement,
     display: Display,
     should_stop: Stop,
     resume: bool,
@@ -261,7 +290,7 @@ def _run(
         episodes = final_episodes(config) if final else config["eval_episodes"]
         record = config["record_episodes"] if final else 0
         unseen = contextlib.nullcontext(lambda done, total: None)  # the display shows training
-        progress_of = _progress(display, "evaluate", len(members) * episodes)
+        progress_of = _progress(display, "evaluate", len(members[placement.own]) * episodes)
         with unseen if fit.overlaps_at(update) else progress_of as shown:
 
             def progress(done: int, total: int) -> None:
@@ -294,10 +323,11 @@ def _run(
             config,
             data,
             members,
+            placement=placement,
             evaluate=play,
             overlap=overlap.wanted(_overlap(config)),
             checkpoints=checkpoints,
-            make_log=make_log,
+            make_log=make_log if hosts.first() else None,
             display=display,
         )
         if resume and checkpoints.latest() is not None:
@@ -328,8 +358,11 @@ def _run(
         at = stopped_at or fit.update
         display.say(f"stopped at update {at:,}; go on with: make resume RUN={folder.path}")
         return False
+    result = joined(hosts.everyone(last["result"]))
+    if not hosts.first():
+        return True
     try:
-        _finish(folder, info, fit, last["result"], display)
+        _finish(folder, info, fit, result, display)
     except OSError as error:
         raise StuckError(
             f"{folder.path} cannot be written: {error.strerror}; the run has ended, its checkpoint "

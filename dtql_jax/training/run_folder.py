@@ -12,11 +12,12 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from dtql_jax.errors import UserError
+from dtql_jax.training import hosts
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "orbax-checkpoint", "numpy", "minari")
 SIMULATORS = ("gymnasium", "gymnasium-robotics", "mujoco")
@@ -66,7 +67,7 @@ class RunFolder:
       run: the content of run.json.
     """
 
-    def __init__(self, path: Path, run: dict[str, Any], lock: int) -> None:
+    def __init__(self, path: Path, run: dict[str, Any], lock: int | None) -> None:
         """Use `create` or `open`."""
         self.path, self.run, self._lock = path, run, lock
 
@@ -105,6 +106,11 @@ class RunFolder:
     @classmethod
     def open(cls, path: str | Path) -> Self:
         """Opens the folder of an earlier run; UserError if there is none or it is being used."""
+        return cls(Path(path), cls.read(path), _lock(Path(path)))
+
+    @staticmethod
+    def read(path: str | Path) -> dict[str, Any]:
+        """The content of a folder's run.json; UserError if there is none."""
         path = Path(path)
         try:
             run = json.loads((path / "run.json").read_text())
@@ -115,11 +121,27 @@ class RunFolder:
         missing = [key for key in ("config", "dataset") if key not in run]
         if missing:
             raise UserError(f"{path / 'run.json'} lacks {missing[0]!r}; it is not this program's")
-        return cls(path, run, _lock(path))
+        return run
+
+    @classmethod
+    def shared(cls, path: str | Path, make: Callable[[], Self]) -> Self:
+        """The folder that `make` makes or opens on the first host, which alone locks it."""
+        folder = hosts.on_first(make)
+        run = hosts.everyone(folder and folder.run)[0]
+        hosts.together(lambda: cls._check_visible(Path(path)))
+        return folder or cls(Path(path), run or {}, None)
+
+    @staticmethod
+    def _check_visible(path: Path) -> None:
+        if not (path / "run.json").exists():
+            raise UserError(
+                f"{path} is not the first host's folder; expected one that all hosts see"
+            )
 
     def close(self) -> None:
         """Gives the folder free."""
-        os.close(self._lock)
+        if self._lock is not None:
+            os.close(self._lock)
 
     def __enter__(self) -> Self:
         return self
