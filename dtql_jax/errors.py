@@ -1,4 +1,4 @@
-"""Errors that a user can mend: one line, shown without a traceback, exit code 2."""
+"""Errors of one line, shown without a traceback; those that a user can mend have exit code 2."""
 
 import difflib
 from collections.abc import Iterable
@@ -10,6 +10,10 @@ class UserError(ValueError):
     It is a ValueError, so code that uses the library can catch it as usual; the
     commands under `experiments/` print the line and exit with code 2.
     """
+
+
+class LostError(Exception):
+    """Another host of the run is gone; the message is one line."""
 
 
 def near_matches(name: str, known: Iterable[str]) -> str:

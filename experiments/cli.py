@@ -6,6 +6,7 @@ Exit codes: 0 done; 2 wrong input, one line on stderr; 3 could not go on, what t
 
 import contextlib
 import functools
+import os
 import runpy
 import signal
 import sys
@@ -18,7 +19,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from dtql_jax.errors import UserError, near_matches
+from dtql_jax.errors import LostError, UserError, near_matches
 
 if TYPE_CHECKING:
     from dtql_jax.training.display import Display
@@ -62,6 +63,27 @@ def define_config(argv: list[str]) -> None:
                     f"the configuration has no field {field!r}; {near_matches(field, known)}"
                 )
     config_flags.DEFINE_config_dict("config", config, sys_argv=argv)
+
+
+def define_hosts() -> None:
+    """Defines --coordinator, --processes and --process, for a run on several hosts."""
+    flags.DEFINE_string("coordinator", "", "Several hosts: HOST:PORT of the first, or auto.")
+    flags.DEFINE_integer("processes", 1, "Several hosts: how many, with --coordinator=HOST:PORT.")
+    flags.DEFINE_integer("process", 0, "Several hosts: the number of this one, from 0.")
+
+
+def join_hosts() -> None:
+    """Makes this process one of several hosts where the flags of `define_hosts` say so.
+
+    Call it before `stop_requested`: joining takes the signals for itself.
+    """
+    values = flags.FLAGS
+    if values.coordinator:
+        from dtql_jax.training import hosts
+
+        hosts.join(values.coordinator, values.processes, values.process)
+    elif values.processes != 1 or values.process != 0:
+        raise UserError("--coordinator is missing; expected HOST:PORT of process 0, or auto")
 
 
 def _load(spec: str) -> ml_collections.ConfigDict:
@@ -171,6 +193,9 @@ def launch(
             sys.exit(run() or 0)
     except (UserError, flags.Error) as error:
         _fail(str(error))
+    except LostError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        os._exit(STUCK)  # an orderly exit would wait for the host that is gone
     except StuckError as error:
         _fail(str(error), STUCK)
     except (MemoryError, RuntimeError) as error:

@@ -12,6 +12,7 @@ from experiments import cli
 def define(argv: list[str]) -> None:
     """The flags of this command."""
     flags.DEFINE_string("run", None, "Folder of the run.")
+    cli.define_hosts()
     cli.define_display()
     flags.DEFINE_boolean("debug", False, "Name the first operation that is not finite, if any.")
 
@@ -20,6 +21,7 @@ def run() -> int:
     """The command."""
     if not flags.FLAGS.run:
         raise UserError("--run is missing; expected the folder of a run (make resume RUN=...)")
+    cli.join_hosts()
     display = cli.open_display(f"going on with {flags.FLAGS.run}")
     with display, cli.stop_requested() as should_stop:
         from experiments import runner

@@ -19,8 +19,10 @@ from dtql_jax.datasets import DatasetInfo, load
 from dtql_jax.datasets.transitions import transform_rewards
 from dtql_jax.errors import UserError
 from dtql_jax.evaluation import mazes, pictures, scores
+from dtql_jax.evaluation.joined import joined
 from dtql_jax.evaluation.rollout import EvaluationResult, Evaluator
 from dtql_jax.evaluation.simulator import SimulatorError
+from dtql_jax.training import hosts, overlap
 from dtql_jax.training.checkpoint import Checkpoints, SaveError
 from dtql_jax.training.device import (
     describe_device,
@@ -30,6 +32,7 @@ from dtql_jax.training.device import (
 from dtql_jax.training.display import Display, duration
 from dtql_jax.training.fit import Fit, FitSettings, Policy
 from dtql_jax.training.metrics_log import MetricsLog, read_rows
+from dtql_jax.training.placement import Placement
 from dtql_jax.training.run_folder import RunFolder, write_json
 from dtql_jax.types import Transition
 from experiments import divergence, results
@@ -37,7 +40,8 @@ from experiments.cli import StuckError
 from experiments.configs.base import base_config
 
 Stop = Callable[[], bool]
-_NEWER = ("wandb",)  # fields that the records of older runs lack; they are read by `get`
+# fields that the records of older runs lack; they are read by `get`
+_NEWER = ("wandb", "eval_overlap")
 
 
 class Member(NamedTuple):
@@ -81,40 +85,50 @@ def start(
       UserError: something is wrong with the input.
       StuckError: all members' numbers stopped being finite.
     """
-    RunFolder.check_free(out)
     plain = config.to_dict()
     fit_settings(plain)
     algorithm_settings(plain)
     members = list(members or (Member(seed, {}) for seed in seeds_of(plain)))
     use_cpu_cores(len(members))
-    data, info, seconds = _load(plain, display)
-    with _evaluator(plain, info, members) as evaluator:
+    display = _of_this_host(display)
+    hosts.on_first(lambda: RunFolder.check_free(out))
+    placement = Placement(len(members))
+    data, info, seconds = hosts.together(lambda: _load(plain, display))
+    _check_same(info)
+    with _evaluator(plain, info, members[placement.own]) as evaluator:
         run = {
             "config": plain,
             "members": [member._asdict() for member in members],
             "dataset": info.to_dict(),
             "data_seconds": seconds,
         }
-        with RunFolder.create(out, run) as folder:
-            return _run(folder, data, info, evaluator, display, should_stop, False, debug)
+        with RunFolder.shared(out, lambda: RunFolder.create(out, run)) as folder:
+            parts = (data, info, evaluator, placement)
+            return _run(folder, *parts, display, should_stop, False, debug)
 
 
 def resume(path: str | Path, display: Display, should_stop: Stop, debug: bool = False) -> bool:
     """Goes on with a run exactly where its newest checkpoint is; False if stopped again."""
-    with RunFolder.open(path) as folder:
+    with contextlib.suppress(UserError):  # which all hosts raise below
+        use_cpu_cores(len(members_of(RunFolder.read(path))))
+    display = _of_this_host(display)
+    hosts.together(lambda: RunFolder.read(path))
+    with RunFolder.shared(path, lambda: RunFolder.open(path)) as folder:
         if (folder.path / "summary.json").exists():
             raise UserError(f"RUN {path} has ended already; its result is in summary.json")
         config, members = folder.run["config"], members_of(folder.run)
-        use_cpu_cores(len(members))
-        data, info, _ = _load(config, display)
+        placement = Placement(len(members))
+        data, info, _ = hosts.together(lambda: _load(config, display))
+        _check_same(info)
         stored = folder.run["dataset"]
         if info.fingerprint != stored["fingerprint"]:
             raise UserError(
                 f"RUN {path} was trained on {stored['dataset_id']} ({stored['fingerprint'][:19]}); "
                 f"found {info.dataset_id} ({info.fingerprint[:19]}), other data"
             )
-        with _evaluator(config, info, members) as evaluator:
-            return _run(folder, data, info, evaluator, display, should_stop, True, debug)
+        with _evaluator(config, info, members[placement.own]) as evaluator:
+            parts = (data, info, evaluator, placement)
+            return _run(folder, *parts, display, should_stop, True, debug)
 
 
 def evaluate(path: str | Path, episodes: int, display: Display) -> dict[str, Any]:
@@ -159,6 +173,7 @@ def fit_settings(config: dict[str, Any]) -> FitSettings:
     for name, most in {"seeds": 4096, "seed": 2**31 - 4097, "data_seed": 2**63}.items():
         if config[name] > most:
             raise UserError(f"{name} is {config[name]}; expected at most {most}")
+    overlap.check(_overlap(config))
     names = FitSettings.__dataclass_fields__
     return FitSettings(**{name: config[name] for name in names})
 
@@ -174,6 +189,10 @@ def _check_fields(config: dict[str, Any]) -> None:
             )
         if isinstance(value, float) and not abs(value) < 3e38:
             raise UserError(f"configuration field {name} is {value}; expected a float of 32 bits")
+
+
+def _overlap(config: dict[str, Any]) -> str:
+    return config.get("eval_overlap", "off")  # a run from before there was the setting
 
 
 def final_episodes(config: dict[str, Any]) -> int:
@@ -216,6 +235,22 @@ def _load(config: dict[str, Any], display: Display) -> tuple[Transition, Dataset
         scale /= deviation
     rewards = transform_rewards(data.rewards, scale, shift)
     return data._replace(rewards=rewards), info, time.monotonic() - began
+
+
+def _of_this_host(display: Display) -> Display:
+    """The display of the first host; the others only warn."""
+    if hosts.first():
+        return display
+    display.stop()
+    return Display(quiet=True)
+
+
+def _check_same(info: DatasetInfo) -> None:
+    """UserError where another host has found other data."""
+    found = hosts.everyone(info.fingerprint)
+    if len(set(found)) > 1:
+        short = ", ".join(f"host {i} {each[:19]}" for i, each in enumerate(found))
+        raise UserError(f"the hosts' data {info.dataset_id} differ: {short}; copy it from one")
 
 
 @contextlib.contextmanager
@@ -273,6 +308,7 @@ def _run(
     data: Transition,
     info: DatasetInfo,
     evaluator: Evaluator,
+    placement: Placement,
     display: Display,
     should_stop: Stop,
     resume: bool,
@@ -286,7 +322,9 @@ def _run(
         final = update == config["pretrain_steps"] + config["train_steps"]
         episodes = final_episodes(config) if final else config["eval_episodes"]
         record = config["record_episodes"] if final else 0
-        with _progress(display, "evaluate", len(members) * episodes) as shown:
+        unseen = contextlib.nullcontext(lambda done, total: None)  # the display shows training
+        progress_of = _progress(display, "evaluate", len(members[placement.own]) * episodes)
+        with unseen if fit.overlaps_at(update) else progress_of as shown:
 
             def progress(done: int, total: int) -> None:
                 if should_stop():
@@ -318,9 +356,11 @@ def _run(
             config,
             data,
             members,
+            placement=placement,
             evaluate=play,
+            overlap=overlap.wanted(_overlap(config)),
             checkpoints=checkpoints,
-            make_log=make_log,
+            make_log=make_log if hosts.first() else None,
             display=display,
         )
         if resume and checkpoints.latest() is not None:
@@ -328,10 +368,14 @@ def _run(
             display.say(f"going on at update {fit.update:,}")
             for update, score in _earlier_scores(folder.path, fit.update):
                 display.score(score, update)
+        stopped_at = None
         try:
             finished = fit.run(should_stop).finished
         except StoppedError:
             finished = False
+            with contextlib.suppress(SaveError):
+                checkpoints.wait()
+            stopped_at = checkpoints.latest()
         except SimulatorError as error:
             raise StuckError(
                 f"{_in_short(error)}; the checkpoint before it is whole, go on with: make resume "
@@ -346,10 +390,15 @@ def _run(
     if not finished and len(fit.diverged) == len(members):
         raise StuckError(divergence.last_words(fit, folder.path, debug))
     if not finished:
-        display.say(f"stopped at update {fit.update:,}; go on with: make resume RUN={folder.path}")
+        # an evaluation beside training that was stopped takes the updates since it began with it
+        at = stopped_at or fit.update
+        display.say(f"stopped at update {at:,}; go on with: make resume RUN={folder.path}")
         return False
+    result = joined(hosts.everyone(last["result"]))
+    if not hosts.first():
+        return True
     try:
-        _finish(folder, info, fit, last["result"], display)
+        _finish(folder, info, fit, result, display)
     except OSError as error:
         raise StuckError(
             f"{folder.path} cannot be written: {error.strerror}; the run has ended, its checkpoint "
@@ -404,6 +453,7 @@ def _finish(
     )
     spent = ", ".join(f"{name} {duration(s)}" for name, s in summary["seconds"].items())
     display.say(f"time: {spent}")
+    display.say(overlap.share(summary["seconds"]))
     display.say(f"run folder: {folder.path}")
     for name in ("summary.json", *drawn, "evaluations.csv", "metrics.csv", "checkpoints/"):
         display.say(f"  {name}")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from absl import flags
 
+from dtql_jax.errors import UserError
 from experiments import cli
 
 
@@ -19,6 +20,7 @@ def define(argv: list[str]) -> None:
     flags.DEFINE_string("source", None, "Data: auto, minari, d4rl or generated (config.source).")
     flags.DEFINE_string("out", None, "Folder of the run; by default a new one under runs/.")
     flags.DEFINE_boolean("wandb", False, "Events to Weights & Biases too (config.wandb).")
+    cli.define_hosts()
     cli.define_display()
     flags.DEFINE_boolean("debug", False, "Name the first operation that is not finite, if any.")
 
@@ -34,6 +36,9 @@ def run() -> int:
         from dtql_jax.training import wandb_events
 
         wandb_events.check()
+    if values.coordinator and not values.out:
+        raise UserError("--out is missing; several hosts need a folder that all of them see")
+    cli.join_hosts()
     name = f"{config.task}-{config.algorithm.name}-{config.preset}"
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     out = Path(values.out or Path("runs") / f"{name}-{stamp}")

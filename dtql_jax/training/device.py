@@ -41,4 +41,4 @@ def describe_device() -> dict[str, Any]:
         "kind": devices[0].device_kind,
         "devices": len(devices),
         "cpu_cores": len(os.sched_getaffinity(0)),
-    }
+    } | ({"hosts": jax.process_count()} if jax.process_count() > 1 else {})

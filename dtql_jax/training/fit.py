@@ -17,10 +17,11 @@ import numpy as np
 
 from dtql_jax.algorithms.base import Algorithm
 from dtql_jax.errors import UserError
-from dtql_jax.training import population, updates
+from dtql_jax.training import hosts, population, updates
 from dtql_jax.training.checkpoint import Checkpoints, SaveError
 from dtql_jax.training.display import Display, duration
 from dtql_jax.training.metrics_log import MetricsLog
+from dtql_jax.training.overlap import Beside, snapshot
 from dtql_jax.training.placement import Placement
 from dtql_jax.training.watch import Divergence, Watch, largest_value
 from dtql_jax.types import Transition
@@ -29,7 +30,7 @@ _MOST = 2**31
 LONG_RUN = 3600.0  # seconds; a run that will take longer says so
 SURE_AFTER = 3.0  # seconds of measured updates before the estimate is made
 
-# (policy, update) -> one row for each member, with the fields of an evaluation
+# (policy, update) -> a row for each of this host's members, with the fields of an evaluation
 Policy = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 Evaluate = Callable[[Policy, int], Sequence[dict[str, Any]]]
 
@@ -106,7 +107,8 @@ class FitResult:
       update: updates made in all.
       state: the members' states, [P, ...].
       evaluation: the rows of the last evaluation, or [] if there was none.
-      seconds: wall time by phase: init, compile, pretrain, train, evaluate, checkpoint.
+      seconds: wall time by phase: init, compile, pretrain, train, evaluate, checkpoint; and, where
+        evaluations overlap with training, evaluate_hidden: their time that nothing waited for.
       diverged: by member; empty where all numbers were finite.
     """
 
@@ -131,6 +133,7 @@ class Fit:
         hyperparameters: Mapping[str, Sequence[float]] | None = None,
         placement: Placement | None = None,
         evaluate: Evaluate | None = None,
+        overlap: bool = False,
         checkpoints: Checkpoints | None = None,
         make_log: Callable[[Sequence[str], int | None], MetricsLog] | None = None,
         display: Display | None = None,
@@ -144,10 +147,13 @@ class Fit:
           settings: of the loop.
           hyperparameters: {name: one number for each member} of the algorithm's traced numbers
             that differ between members.
-          placement: where the members are computed; None: on all devices of this process.
+          placement: where the members are computed; None: on all devices of all hosts.
           evaluate: called with a policy and the update; None: no evaluation.
+          overlap: whether `evaluate` is called in a thread, beside the next updates, but for the
+            last evaluation.
           checkpoints: where states are saved; None: nowhere.
-          make_log: (names of the metrics, update resumed at or None) -> log; None: no log.
+          make_log: (names of the metrics, update resumed at or None) -> log; None: no log. Of
+            several hosts one logs.
           display: what the user sees; None: nothing but warnings.
         """
         # jitted within the jitted update: traced once for all the places that call them
@@ -157,6 +163,8 @@ class Fit:
         self.algorithm, self.seeds, self.settings = algorithm, list(seeds), settings
         self._evaluate, self._checkpoints, self._make_log = evaluate, checkpoints, make_log
         self._display = display or Display(quiet=True)
+        self._overlap = overlap
+        self._beside: Beside | None = None
         self.seconds: dict[str, float] = {}
         began = time.monotonic()
         self.placement = placement or Placement(len(self.seeds))
@@ -171,11 +179,14 @@ class Fit:
         empty = [updates.empty_tally(len(self._names))] * len(self.seeds)
         self._tally = self.placement.put(jax.tree.map(lambda *rows: jnp.stack(rows), *empty))
         self._counted = 0  # updates in the tally's sums
-        largest = largest_value(np.asarray(data.rewards), getattr(self._state, "hyper", None))
+        hyper = jax.tree.map(self.placement.read, getattr(self._state, "hyper", None))
+        largest = largest_value(np.asarray(data.rewards), hyper)
         self._watch = Watch(self.seeds, self._names, self._state, largest, self._display.warn)
         self._logged_at = 0  # update of the last row of the log
         self.update = 0
-        self._act = population.make_act(algorithm, self.placement)
+        self._local = self.placement.local()
+        self._act = population.make_act(algorithm, self._local)
+        self._evaluation_keys = self.placement.localise(self._keys.evaluation)
         self._programs: dict[tuple[str, int], Any] = {}
         self._cost: dict[str, float] = {}
         self._estimated = self._unlogged = False
@@ -310,20 +321,28 @@ class Fit:
                 if len(self.diverged) == len(self.seeds):
                     break
                 finished = self.update >= self.settings.total
-                if self.settings.checkpoints_at(self.update):
+                saves = self.settings.checkpoints_at(self.update)
+                evaluation = self._end_evaluation(log, wait=saves) or evaluation
+                if saves:
                     self._save()
                 if self.settings.evaluates_at(self.update):
                     evaluation = self._run_evaluation(log) or evaluation
+            evaluation = self._end_evaluation(log) or evaluation
         finally:
+            if self._beside is not None:
+                self._beside.abandon()
             self._display.stop()
             if log is not None:
                 log.close()
-        self._save_last()
-        if log is not None and log.problem:
-            raise SaveError(f"{log.problem}, its last rows are lost")
+        hosts.together(lambda: self._save_all(log))
         return FitResult(
             finished, self.update, self.state, evaluation, self.seconds, dict(self.diverged)
         )
+
+    def _save_all(self, log: MetricsLog | None) -> None:
+        self._save_last()
+        if log is not None and log.problem:
+            raise SaveError(f"{log.problem}, its last rows are lost")
 
     def _check(self, log: MetricsLog) -> None:
         """Says once that rows are kept back."""
@@ -338,6 +357,7 @@ class Fit:
 
     def _run_to_boundary(self, should_stop: Callable[[], bool]) -> bool:
         """Updates up to the next boundary; False if stopped before it."""
+        should_stop = hosts.agreed(should_stop)
         phase, first, length = self.settings.phase(self.update)
         boundary = self.settings.boundary(self.update)
         began = time.monotonic()
@@ -363,13 +383,18 @@ class Fit:
                 self._completed(before, sizes[-2], self.update - sizes[-1] - first)
         if sizes:
             self._completed(self._tally, sizes[-1], self.update - first)
+            if hosts.several():
+                self._find_divergence(self._tally)
         compiled = self.seconds.get("compile", 0.0) - compiling
         self._spend(phase, began + compiled)
         return self.update == boundary
 
     def _completed(self, tally: updates.Tally, size: int, step: int) -> None:
         """Waits for a call of `size` updates to end and tells the user."""
-        self._find_divergence(tally)
+        if hosts.several():
+            jax.block_until_ready(tally)  # what it says is asked at the boundary, of all hosts
+        else:
+            self._find_divergence(tally)
         now = time.monotonic()
         updates, seconds = self._measured
         self._measured = (updates + size, seconds + now - self._clock)
@@ -379,7 +404,7 @@ class Fit:
 
     def _find_divergence(self, tally: updates.Tally) -> None:
         """Waits for a tally and says of each member whose numbers are no longer finite where."""
-        self._watch.look(np.asarray(self.placement.take(tally.broken)))
+        self._watch.look(self.placement.read(tally.broken))
 
     def _estimate(self) -> None:
         """Once, early: how long the rest will take; a long run is told how to be shorter."""
@@ -412,7 +437,7 @@ class Fit:
         step = self.update - first
         if self._counted == 0 or (step % self.settings.log_every and not self._ends_phase()):
             return
-        sums = np.asarray(self.placement.take(self._tally.sums))
+        sums = self.placement.read(self._tally.sums)
         names = self._metrics[phase]
         means = {n: sums[:, self._names.index(n)] / self._counted for n in names}
         self._watch.check_growth(self.update, means)
@@ -439,34 +464,72 @@ class Fit:
 
     # ------------------------------------------------------------------------------- evaluation
 
-    def policy(self) -> Policy:
-        """The members' policies as one function over numpy arrays, of the state as it is now."""
-        state, placement = self._state, self.placement
+    def policy(self, state: Any = None) -> Policy:
+        """The policies of this host's members as one function over numpy arrays.
+
+        Args:
+          state: whose policies, [places, ...]; None: of the state as it is now.
+        """
+        state = self.placement.localise(self._state if state is None else state)
+        placement, keys = self._local, self._evaluation_keys
 
         def act(observations: np.ndarray, episodes: np.ndarray, steps: np.ndarray) -> np.ndarray:
             rows = [placement.fill(x) for x in (observations, episodes, steps)]
-            return np.asarray(placement.take(self._act(state, self._keys.evaluation, *rows)))
+            return np.asarray(placement.take(self._act(state, keys, *rows)))
 
         return act
 
+    def overlaps_at(self, update: int) -> bool:
+        """Whether the evaluation after `update` updates runs beside the next ones."""
+        return self._overlap and update < self.settings.total
+
     def _run_evaluation(self, log: MetricsLog | None) -> list[dict[str, Any]]:
+        """Evaluates, or begins to where evaluations overlap; the rows, [] where there are none."""
         if self._evaluate is None:
+            return []
+        if self.overlaps_at(self.update):
+            policy = self.policy(snapshot(self._state))
+            self._beside = Beside(self._evaluate, policy, self.update)
             return []
         self._display.stop()
         self._shown = ""
         began = time.monotonic()
-        rows = list(self._evaluate(self.policy(), self.update))
+        play = self._evaluate
+        rows = self._of_all(lambda: list(play(self.policy(), self.update)))
         self._spend("evaluate", began)
-        if log is not None and not log.evaluated(self.update):
-            log.write_evaluation(self.update, self.update - self.settings.pretrain_steps, rows)
+        self._write_evaluation(log, self.update, rows, time.monotonic() - began)
+        return rows
+
+    def _end_evaluation(self, log: MetricsLog | None, wait: bool = True) -> list[dict[str, Any]]:
+        """The rows of the evaluation under way; [] where there is none, or it need not end yet."""
+        beside = self._beside
+        if beside is None or not (wait or (beside.done() and not hosts.several())):
+            return []
+        began = time.monotonic()
+        rows = self._of_all(lambda: list(beside.result()))
+        self._beside = None
+        hidden = beside.seconds - (time.monotonic() - began)
+        self._spend("evaluate", began)
+        self.seconds["evaluate_hidden"] = self.seconds.get("evaluate_hidden", 0) + max(hidden, 0.0)
+        self._write_evaluation(log, beside.update, rows, beside.seconds)
+        return rows
+
+    def _of_all(self, evaluate: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+        """The rows of all hosts' members, where `evaluate` returns those of this one's."""
+        return [row for part in hosts.everyone(hosts.together(evaluate)) for row in part]
+
+    def _write_evaluation(
+        self, log: MetricsLog | None, update: int, rows: list[dict[str, Any]], seconds: float
+    ) -> None:
+        if log is not None and not log.evaluated(update):
+            log.write_evaluation(update, update - self.settings.pretrain_steps, rows)
             self._check(log)
         score = float(np.mean([row["score"] for row in rows]))
-        self._display.score(score, self.update)
+        self._display.score(score, update)
         self._display.say(
-            f"update {self.update:,}: score {score:.1f} over {len(rows)} seed(s) x "
-            f"{rows[0]['episodes']} episodes ({duration(time.monotonic() - began)})"
+            f"update {update:,}: score {score:.1f} over {len(rows)} seed(s) x "
+            f"{rows[0]['episodes']} episodes ({duration(seconds)})"
         )
-        return rows
 
     def _spend(self, phase: str, began: float) -> None:
         self.seconds[phase] = self.seconds.get(phase, 0.0) + time.monotonic() - began

@@ -1,9 +1,11 @@
 """Where the members of a population are computed: which devices, and how on each of them.
 
-Members need nothing of each other, so a population is split over the devices of this process
-without a word between them, and several hosts share nothing but a folder.
+Members need nothing of each other, so a population is split over the devices of all hosts without
+a word between them.
 """
 
+import copy
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from dtql_jax.errors import UserError
+from dtql_jax.training import hosts
 
 _AXIS = "members"
 
@@ -26,6 +31,7 @@ class Placement:
       per_device: places on each.
       together: whether a device computes its members as one vmapped program, or one after the
         other. A CPU does the latter: a batched matrix product is slower there than its parts.
+      own: the members on this host's devices, a slice of the P.
     """
 
     def __init__(
@@ -34,13 +40,22 @@ class Placement:
         devices: Sequence[jax.Device] | None = None,
         together: bool | None = None,
     ) -> None:
-        """Places `members` on `devices`, by default all of this process."""
-        devices = list(devices or jax.local_devices())
+        """Places `members` on `devices`, by default all of all hosts.
+
+        Raises:
+          UserError: a host would have no member.
+        """
+        devices = list(devices or jax.devices())
         self.members = members
         self.per_device = -(-members // len(devices))
-        self.devices = devices[: -(-members // self.per_device)]
+        self.devices = spread_over_hosts(devices, -(-members // self.per_device))
         self.together = devices[0].platform != "cpu" if together is None else together
         self._mesh = Mesh(np.array(self.devices), (_AXIS,))
+        here = [i for i, d in enumerate(self.devices) if d.process_index == jax.process_index()]
+        # whether some of the devices are another host's
+        self._beyond = len(here) < len(self.devices)
+        first, last = here[0] * self.per_device, (here[-1] + 1) * self.per_device
+        self.own = slice(first, min(last, members))
 
     @property
     def places(self) -> int:
@@ -49,7 +64,7 @@ class Placement:
 
     def put(self, tree: Any) -> Any:
         """Puts arrays [P, ...] on the devices, [places, ...]."""
-        return jax.device_put(jax.tree.map(self._fill, tree), self._sharding(_AXIS))
+        return self._put(jax.tree.map(self._fill, tree), self._sharding(_AXIS))
 
     def fill(self, array: np.ndarray) -> np.ndarray:
         """[P, ...] -> [places, ...] on the host: the last row again where places are left."""
@@ -58,13 +73,49 @@ class Placement:
 
     def copy(self, tree: Any) -> Any:
         """Puts arrays whole on every device."""
-        return jax.device_put(tree, self._sharding(None))
+        return self._put(tree, self._sharding(None))
 
     def take(self, tree: Any) -> Any:
         """Inverse of `put`: [places, ...] -> [P, ...]."""
         if self.places == self.members:
             return tree
+        if self._beyond:
+            return self._take_whole(tree)
         return jax.tree.map(lambda x: x[: self.members], tree)
+
+    def read(self, array: Any) -> np.ndarray:
+        """[places, ...] on the devices -> [P, ...] on this host, the members of others too."""
+        if self._beyond:
+            return hosts.gather(array, tiled=True)[: self.members]
+        return np.asarray(self.take(array))
+
+    def local(self) -> "Placement":
+        """The placement of this host's own members."""
+        if not self._beyond:
+            return self
+        local = copy.copy(self)
+        local.devices = [d for d in self.devices if d.process_index == jax.process_index()]
+        local.members = self.own.stop - self.own.start
+        local.own, local._beyond = slice(0, local.members), False
+        local._mesh = Mesh(np.array(local.devices), (_AXIS,))
+        return local
+
+    def localise(self, tree: Any) -> Any:
+        """This host's part of arrays [places, ...], as `local` has them; nothing is copied."""
+        if not self._beyond:
+            return tree
+        local = self.local()
+        sharding = local._sharding(_AXIS)
+
+        def part(array: Any) -> Any:
+            shards = sorted(array.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+            parts = [shard.data for shard in shards]
+            if len(parts) == 1:
+                return parts[0]
+            shape = (local.places, *array.shape[1:])
+            return jax.make_array_from_single_device_arrays(shape, sharding, parts)
+
+        return jax.tree.map(part, tree)
 
     def spread(
         self,
@@ -100,7 +151,35 @@ class Placement:
             return self.devices[0]
         return NamedSharding(self._mesh, PartitionSpec(axis) if axis else PartitionSpec())
 
+    def _put(self, tree: Any, sharding: Any) -> Any:
+        if not self._beyond:
+            return jax.device_put(tree, sharding)
+
+        def put(array: Any) -> Any:
+            if isinstance(array, jax.Array) and not array.is_fully_addressable:
+                # of a checkpoint, which lies as it is to lie, or whole on every device
+                if array.sharding.is_equivalent_to(sharding, array.ndim):
+                    return array
+                array = array.addressable_data(0)
+            if not isinstance(array, jax.Array):
+                array = np.asarray(array)
+            return jax.make_array_from_callback(array.shape, sharding, lambda i: array[i])
+
+        return jax.tree.map(put, tree)
+
+    @functools.cached_property
+    def _take_whole(self) -> Any:
+        # P rows do not divide among the devices: each gets them all
+        def take(tree: Any) -> Any:
+            return jax.tree.map(lambda x: x[: self.members], tree)
+
+        return jax.jit(take, out_shardings=self._sharding(None))
+
     def _fill(self, array: Any) -> Any:
+        if self._beyond and isinstance(array, jax.Array) and not array.is_fully_addressable:
+            if self.places == self.members:
+                return array
+            array = array.addressable_data(0)
         idle = self.places - self.members
         return jnp.concatenate([array, jnp.stack([array[-1]] * idle)]) if idle else array
 
@@ -130,3 +209,18 @@ class Placement:
             return jax.lax.map(one, rows)
 
         return one_by_one
+
+
+def spread_over_hosts(devices: list[jax.Device], count: int) -> list[jax.Device]:
+    """`count` of the devices, equally many on each host or one more; UserError: too few for all."""
+    by_host: dict[int, list[jax.Device]] = {}
+    for device in devices:
+        by_host.setdefault(device.process_index, []).append(device)
+    if count < len(by_host):
+        raise UserError(
+            f"the members fill the devices of {count} hosts; found {len(by_host)}: start fewer "
+            "processes, or train more members"
+        )
+    share, more = divmod(count, len(by_host))
+    own = (by_host[host] for host in sorted(by_host))
+    return [d for i, each in enumerate(own) for d in each[: share + (i < more)]]

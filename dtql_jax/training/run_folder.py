@@ -13,11 +13,12 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from dtql_jax.errors import UserError
+from dtql_jax.training import hosts
 
 _UNBORN = (".lock", "run.json.part")
 _DIGEST = "sha256"  # entry of run.json: of all its others
@@ -71,7 +72,7 @@ class RunFolder:
       run: the content of run.json.
     """
 
-    def __init__(self, path: Path, run: dict[str, Any], lock: int) -> None:
+    def __init__(self, path: Path, run: dict[str, Any], lock: int | None) -> None:
         """Use `create` or `open`."""
         self.path, self.run, self._lock = path, run, lock
 
@@ -111,6 +112,11 @@ class RunFolder:
     @classmethod
     def open(cls, path: str | Path) -> Self:
         """Opens the folder of an earlier run; UserError if there is none or it is being used."""
+        return cls(Path(path), cls.read(path), _lock(Path(path)))
+
+    @staticmethod
+    def read(path: str | Path) -> dict[str, Any]:
+        """The content of a folder's run.json; UserError if there is none."""
         path = Path(path)
         try:
             run = json.loads((path / "run.json").read_text())
@@ -119,11 +125,27 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise UserError(f"{path / 'run.json'} cannot be read: {error}") from error
         _check(path / "run.json", run)
-        return cls(path, run, _lock(path))
+        return run
+
+    @classmethod
+    def shared(cls, path: str | Path, make: Callable[[], Self]) -> Self:
+        """The folder that `make` makes or opens on the first host, which alone locks it."""
+        folder = hosts.on_first(make)
+        run = hosts.everyone(folder and folder.run)[0]
+        hosts.together(lambda: cls._check_visible(Path(path)))
+        return folder or cls(Path(path), run or {}, None)
+
+    @staticmethod
+    def _check_visible(path: Path) -> None:
+        if not (path / "run.json").exists():
+            raise UserError(
+                f"{path} is not the first host's folder; expected one that all hosts see"
+            )
 
     def close(self) -> None:
         """Gives the folder free."""
-        os.close(self._lock)
+        if self._lock is not None:
+            os.close(self._lock)
 
     def __enter__(self) -> Self:
         return self

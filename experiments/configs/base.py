@@ -31,6 +31,7 @@ def base_config(task: str, preset: str, algorithm: str) -> ml_collections.Config
     config.final_eval_episodes = 0  # a member, of the last checkpoint; 0: eval_episodes
     config.eval_envs = 0  # environments at once a member, 0: chosen; no score depends on it
     config.eval_workers = -1  # processes that step them; 0: none, -1: chosen by their cost
+    config.eval_overlap = "auto"  # evaluate while training goes on: on, off; auto: not on CPUs
     config.checkpoint_every = 50_000  # updates
     config.wandb = False  # send the events to Weights & Biases too (the extra wandb)
     config.record_episodes = 0  # of the last evaluation, a member, drawn as a picture (mazes)

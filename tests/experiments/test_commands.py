@@ -121,6 +121,9 @@ WRONG = {
     "--sedes=3": "did you mean",
     "stray": "unexpected argument 'stray'",
     "--config=nowhere.py": "no file nowhere.py",
+    "--config.eval_overlap=yes": "eval_overlap is 'yes'; expected one of auto, on, off",
+    "--coordinator=machine": "expected HOST:PORT or auto",
+    "--processes=2": "--coordinator is missing",
     "--seeds=0": "seeds is 0; expected at least 1",
 }
 
