@@ -93,18 +93,15 @@ def together(function: Callable[[], T]) -> T:
     """Calls a function on every host; what it raises on one of them, it raises on all."""
     if not several():
         return function()
-    result, own = None, None
     try:
         result = function()
     except LostError:
         raise
     except Exception as error:
-        own = error
-    errors = everyone(None if own is None else _portable(own))
-    for host, error in enumerate(errors):
+        everyone(_portable(error))
+        raise
+    for host, error in enumerate(everyone(None)):
         if error is not None:
-            if host == jax.process_index():
-                raise own
             raise _named(host, error)
     return result
 

@@ -91,10 +91,10 @@ class Watch:
 
     def look(self, broken: np.ndarray) -> None:
         """Finds the members that are new among the diverged in a tally's `broken` [P, M]."""
-        for member in np.flatnonzero((broken != -1).any(axis=1)):
-            if int(member) in self.diverged:
+        for member in map(int, np.flatnonzero((broken != -1).any(axis=1))):
+            if member in self.diverged:
                 continue
-            found = self.diverged[int(member)] = self._first(broken[member])
+            found = self.diverged[member] = self._first(broken[member])
             term = term_of(found.metric)
             self._warn(
                 f"{self._who(member)}{found.metric}{f' ({term})' if term else ''} is not finite at "
