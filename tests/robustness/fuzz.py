@@ -96,7 +96,7 @@ def configurations(folder: Path) -> Target:
         config = copy.deepcopy(plain[draw(st.sampled_from(sorted(plain)))])
         for _ in range(draw(st.integers(1, 3))):
             node = config if draw(st.booleans()) else config["algorithm"]
-            if not isinstance(node, dict):
+            if not isinstance(node, dict) or not node:
                 continue
             node[draw(st.sampled_from(sorted(node)))] = draw(_ANYTHING)
         return config
