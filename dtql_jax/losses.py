@@ -43,6 +43,7 @@ def trust_region_loss(
     sigma: Array,
     noise: Array,
     max_action: float | None,
+    error_scale: Array | None = None,
 ) -> Array:
     """The diffusion trust-region loss L_TR (DTQL, equation 6): denoising the policy's own actions.
 
@@ -56,8 +57,11 @@ def trust_region_loss(
       sigma: [B] fresh noise levels.
       noise: [B, A] standard normal.
       max_action: bound of the clipped D, or None.
+      error_scale: [B], what errors are divided by in place of EDM's c_out.
     """
-    return edm.denoising_loss(network, policy_actions, observations, sigma, noise, max_action)
+    return edm.denoising_loss(
+        network, policy_actions, observations, sigma, noise, max_action, error_scale
+    )
 
 
 def tanh_gaussian_nll(

@@ -47,10 +47,22 @@ def define_config(argv: list[str]) -> None:
     flags.DEFINE_string("env", "pointmaze-umaze", "Task, for example antmaze-umaze.")
     flags.DEFINE_string("preset", "auto", "quick, paper, full (point mazes), or auto.")
     flags.DEFINE_string("algorithm", "dtql", "Algorithm.")
+
+    def named() -> ml_collections.ConfigDict:
+        chosen = [str(_value(argv, name) or flags.FLAGS[name].default) for name in _CHOICES]
+        return task_config.get_config(",".join(chosen))
+
+    define_own_config(argv, named)
+
+
+def define_own_config(argv: list[str], default: Callable[[], ml_collections.ConfigDict]) -> None:
+    """Defines --config with the configuration that `default` makes, or that a given file has.
+
+    Every field is a flag of its own, as in `define_config`.
+    """
     file = _value(argv, "config")
     if file is None:
-        chosen = [str(_value(argv, name) or flags.FLAGS[name].default) for name in _CHOICES]
-        config = task_config.get_config(",".join(chosen))
+        config = default()
     else:
         config = _load(file)
         argv[:] = _without(argv, "config")

@@ -18,7 +18,7 @@ from dtql_jax import losses, networks
 from dtql_jax.algorithms import common, one_step_policies
 from dtql_jax.algorithms.base import Algorithm, Metrics
 from dtql_jax.algorithms.train_state import TrainState, polyak
-from dtql_jax.diffusion import edm
+from dtql_jax.diffusion import edm, weighting
 from dtql_jax.types import Array, Transition
 
 ACTION_SELECTIONS = ("softmax", "argmax", "single")
@@ -45,6 +45,7 @@ class DTQLConfig:
     hidden_dim: int = 256  # width of every network
     time_dim: int = 16  # features of the noise level
     clip_denoised: bool = True  # clip D to the action space (the 2D bandits do not)
+    weighting: str = "edm"  # noise levels and weights of both denoising losses; or "elbo"
     value_target: str = "online"  # critics in the value loss; or "target" as in IQL's paper
     tanh_correction: bool = False  # the Jacobian of the tanh in the NLL, as in the paper
     num_candidates: int = 1024  # actions drawn for each observation when acting
@@ -57,6 +58,7 @@ class DTQLConfig:
                 "action_selection": ACTION_SELECTIONS,
                 "value_target": VALUE_TARGETS,
                 "policy": one_step_policies.POLICIES,
+                "weighting": weighting.WEIGHTINGS,
             },
             unit=("expectile", "discount", "tau"),
             nonnegative=("learning_rate", "critic_learning_rate", "alpha", "gamma"),
@@ -117,12 +119,12 @@ class Draws(NamedTuple):
     trust_region_noise: Array
 
 
-def draw(key: Array, batch_size: int, action_dim: int) -> Draws:
-    """Draws the random numbers of one step of a batch."""
+def draw(key: Array, batch_size: int, action_dim: int, weights: str = "edm") -> Draws:
+    """Draws the random numbers of one step of a batch; noise levels as `weights` has them."""
     keys = jax.random.split(key, 5)
 
     def sigma(key: Array) -> Array:
-        return edm.noise_level(jax.random.uniform(key, (batch_size,)))
+        return weighting.noise_level(weights, jax.random.uniform(key, (batch_size,)))
 
     def normal(key: Array) -> Array:
         return jax.random.normal(key, (batch_size, action_dim))
@@ -213,9 +215,14 @@ def _denoiser_bound(config: DTQLConfig) -> float | None:
 
 
 def update_diffusion(
-    config: DTQLConfig, state: DTQLState, batch: Transition, draws: Draws, decay: Array
+    config: DTQLConfig,
+    state: DTQLState,
+    batch: Transition,
+    draws: Draws,
+    decay: Array,
+    weights: str = "edm",
 ) -> tuple[DTQLState, Metrics]:
-    """Part 2: the denoising loss L_BC on the data (EDM, equation 8)."""
+    """Part 2: the denoising loss L_BC on the data (EDM, equation 8), weighed as `weights` says."""
     denoiser = networks.Denoiser(batch.actions.shape[-1], config.hidden_dim, config.time_dim)
 
     def loss_fn(params: Any) -> Array:
@@ -226,6 +233,7 @@ def update_diffusion(
             draws.denoising_sigma,
             draws.denoising_noise,
             _denoiser_bound(config),
+            weighting.error_scale(weights, draws.denoising_sigma),
         )
 
     loss, grads = jax.value_and_grad(loss_fn)(state.diffusion.params)
@@ -256,6 +264,7 @@ def update_policy(
             draws.trust_region_sigma,
             draws.trust_region_noise,
             _denoiser_bound(config),
+            weighting.error_scale(config.weighting, draws.trust_region_sigma),
         )
         q = critic.apply(state.critics.params, batch.observations, actions)
         q_loss = -jnp.mean(jnp.min(q, axis=0))
@@ -287,7 +296,7 @@ def pretrain_update(
     common.check_batch(batch)
     full = jnp.float32(1.0)
     state, critic_metrics = update_critics(config, state, batch, full)
-    state, diffusion_metrics = update_diffusion(config, state, batch, draws, full)
+    state, diffusion_metrics = update_diffusion(config, state, batch, draws, full, config.weighting)
     return _start_policy(config, state), critic_metrics | diffusion_metrics
 
 
@@ -298,7 +307,9 @@ def train_update(
     common.check_batch(batch)
     decay = learning_rate_factor(config, state.policy.step)
     state, critic_metrics = update_critics(config, state, batch, decay)
-    state, diffusion_metrics = update_diffusion(config, state, batch, draws, decay)
+    state, diffusion_metrics = update_diffusion(
+        config, state, batch, draws, decay, config.weighting
+    )
     state, policy_metrics = update_policy(config, state, batch, draws, decay)
     targets = polyak(state.critics.params, state.target_critics, state.hyper.tau)
     metrics = critic_metrics | diffusion_metrics | policy_metrics
@@ -358,10 +369,12 @@ def dtql(config: DTQLConfig) -> Algorithm:
         return init_state(config, key, sample.observations.shape[-1], sample.actions.shape[-1])
 
     def pretrain_step(state: DTQLState, batch: Transition, key: Array) -> tuple[DTQLState, Metrics]:
-        return pretrain_update(config, state, batch, draw(key, *batch.actions.shape))
+        draws = draw(key, *batch.actions.shape, config.weighting)
+        return pretrain_update(config, state, batch, draws)
 
     def train_step(state: DTQLState, batch: Transition, key: Array) -> tuple[DTQLState, Metrics]:
-        return train_update(config, state, batch, draw(key, *batch.actions.shape))
+        draws = draw(key, *batch.actions.shape, config.weighting)
+        return train_update(config, state, batch, draws)
 
     def act_fn(state: DTQLState, observations: Array, key: Array) -> Array:
         return act(config, state, observations, key)

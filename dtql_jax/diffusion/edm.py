@@ -69,6 +69,7 @@ def denoising_loss(
     sigma: Array,
     noise: Array,
     max_action: float | None,
+    error_scale: Array | None = None,
 ) -> Array:
     """L_BC: mean over batch and action dimensions of ((D(a + sigma*eps; sigma, s) - a) / c_out)^2.
 
@@ -79,12 +80,15 @@ def denoising_loss(
       sigma: [B] noise levels.
       noise: [B, A] standard normal.
       max_action: bound of the clipped D, or None.
+      error_scale: [B], what errors are divided by in place of c_out (`diffusion.weighting`).
 
     Returns:
       A scalar. EDM's weight lambda = 1 / c_out^2 (equation 8).
     """
+    if error_scale is None:
+        error_scale = scaling(sigma).out
     denoised = denoise(network, actions + sigma[..., None] * noise, sigma, observations, max_action)
-    return jnp.mean(((denoised - actions) / scaling(sigma).out[..., None]) ** 2)
+    return jnp.mean(((denoised - actions) / error_scale[..., None]) ** 2)
 
 
 def sampling_levels(num_steps: int, rho: float = 7.0) -> Array:

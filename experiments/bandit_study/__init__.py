@@ -1,0 +1,1 @@
+"""2D bandits: problems, training of a row of them at once, numbers and pictures."""

@@ -1,0 +1,43 @@
+"""The numbers under a panel."""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from experiments.bandit_study.problems import Bandit
+
+SUPPORT = 3.0  # standard deviations from the nearest data point to the border of the support
+AT_BEST = 0.9  # share of the best mode's reward from which a sample counts as there
+
+
+class Numbers(NamedTuple):
+    """What samples of a policy are worth.
+
+    Attributes:
+      reward: their mean reward over the best mode's; None where no sample is finite.
+      outside: share outside the support: further than 3 standard deviations of the data from its
+        nearest point, or not finite.
+      at_best: share inside the support that earns at least 0.9 of the best mode's reward.
+    """
+
+    reward: float | None
+    outside: float
+    at_best: float
+
+
+def score(samples: np.ndarray, bandit: Bandit) -> Numbers:
+    """The numbers of samples [S, 2]."""
+    finite = np.isfinite(samples).all(axis=-1)
+    kept = samples[finite]
+    if not len(kept):
+        return Numbers(None, 1.0, 0.0)
+    distance, _ = cKDTree(bandit.actions).query(kept)
+    inside = distance <= SUPPORT * bandit.std
+    relative = bandit.reward(kept) / bandit.best
+    total = len(samples)
+    return Numbers(
+        reward=float(np.mean(relative)),
+        outside=1.0 - float(np.sum(inside)) / total,
+        at_best=float(np.sum(inside & (relative >= AT_BEST))) / total,
+    )
