@@ -74,7 +74,7 @@ bench: $(READY)  ## Every benchmark, into benchmarks/results/<device>/ (minutes)
 
 test: $(READY)  ## Lint, parity with the reference programs, and the fast tests (minutes)
 	@$(RUN_PYTHON) -m ruff check .
-	@$(RUN_PYTHON) -m pytest -q -n auto --maxprocesses 4 --dist loadfile -m "not slow" $(ARGS)
+	@$(RUN_PYTHON) -m pytest -q -n auto --maxprocesses 4 --dist loadfile -m "not slow and not soak" $(ARGS)
 
 test-slow: $(READY)  ## The learning tests and whole runs (tens of minutes)
 	@$(RUN_PYTHON) -m pytest -q -m slow $(ARGS)

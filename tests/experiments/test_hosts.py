@@ -53,7 +53,7 @@ def on_two_hosts(environment: dict[str, str], *arguments: str) -> list[tuple[int
     return [(process.returncode, each) for process, each in zip(started, said, strict=True)]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_two_hosts_leave_the_run_of_one(environment: dict[str, str], tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     train = ["experiments.train", *SMALL]

@@ -24,6 +24,8 @@ TESTS = (
     "tests/training/test_debug.py",
     "tests/datasets/test_collection.py",
     "tests/experiments/test_reproduce.py",
+    "tests/experiments/test_hosts.py",
+    "tests/training/test_hosts.py",
 )
 
 

@@ -26,7 +26,7 @@ def test_some_cases(name: str, tmp_path: Path) -> None:
     assert sum(found.values()) >= fuzz.FEW // 2
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("name", fuzz.TARGETS)
 def test_many_cases(
     name: str, tmp_path: Path, record_property: Callable[[str, object], None]
@@ -51,7 +51,7 @@ COMMANDS = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("name", COMMANDS)
 @pytest.mark.parametrize("content", ["nothing", "a pickle", "JSON"])
 def test_the_commands_end_with_one_line_and_exit_code_2(

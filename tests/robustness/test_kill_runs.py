@@ -41,7 +41,7 @@ SETTINGS = [
     "--config.algorithm.num_candidates=4",
 ]
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.soak
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ UPDATES = 100_000
 GROWTH_KB = 16_000  # of some 500,000; Python's and XLA's allocators keep what they need once
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_long_run_holds_what_a_short_one_does(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
