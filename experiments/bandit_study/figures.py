@@ -25,9 +25,10 @@ TITLES = {"gaussians": "25 Gaussians", "swiss_roll": "swiss roll"}
 
 def _grid(rows: int, columns: int, width: float, height: float) -> tuple[Figure, Any]:
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure((width, height), layout="constrained", facecolor="white")
-    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.01, hspace=0.02)
+    layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0.01, hspace=0.02)
+    figure = Figure((width, height), layout=layout, facecolor="white")
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.set(xlim=(-_LIMIT, _LIMIT), ylim=(-_LIMIT, _LIMIT), aspect="equal")

@@ -147,7 +147,7 @@ def save(path: Path, config: Mapping[str, Any], panels: list[Panel]) -> None:
         arrays[f"{key}/behaviour"] = panel.behaviour
     partial = path.with_name(path.name + ".part")
     with partial.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, allow_pickle=False, **arrays)
     os.replace(partial, path)
 
 

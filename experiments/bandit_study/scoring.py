@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from experiments.bandit_study.problems import Bandit
 
@@ -32,7 +32,7 @@ def score(samples: np.ndarray, bandit: Bandit) -> Numbers:
     kept = samples[finite]
     if not len(kept):
         return Numbers(None, 1.0, 0.0)
-    distance, _ = cKDTree(bandit.actions).query(kept)
+    distance, _ = KDTree(bandit.actions).query(kept)
     inside = distance <= SUPPORT * bandit.std
     relative = bandit.reward(kept) / bandit.best
     total = len(samples)
