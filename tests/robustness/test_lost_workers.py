@@ -23,7 +23,9 @@ FEW = [
 def workers_of(pid: int) -> list[int]:
     """Process ids of the evaluation workers of a process."""
     listed = subprocess.run(
-        ["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True
+        ["ps", "-ww", "-o", "pid=", "-o", "args=", "--ppid", str(pid)],
+        capture_output=True,
+        text=True,
     )
     lines = [line.split(None, 1) for line in listed.stdout.splitlines()]
     return [int(number) for number, words in lines if "evaluation.workers" in words]
