@@ -5,7 +5,6 @@ What they say to each other are small things, at boundaries. On one host nothing
 anything.
 """
 
-import pickle
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -13,6 +12,7 @@ import jax
 import numpy as np
 
 from dtql_jax.errors import LostError, UserError
+from dtql_jax.training import messages
 
 T = TypeVar("T")
 
@@ -62,16 +62,16 @@ def first() -> bool:
 
 
 def everyone(value: T) -> list[T]:
-    """What each host passes, by host: small Python objects."""
+    """What each host passes, by host: small values that `messages` encodes."""
     if not several():
         return [value]
-    own = np.frombuffer(pickle.dumps(value), np.uint8)
+    own = np.frombuffer(messages.encode(value), np.uint8)
     sizes = gather(np.int32(own.size))
     # a power of two: few programs
     padded = np.zeros(1 << int(sizes.max() - 1).bit_length(), np.uint8)
     padded[: own.size] = own
     rows = gather(padded)
-    return [pickle.loads(row[:n].tobytes()) for row, n in zip(rows, sizes, strict=True)]
+    return [messages.decode(row[:n].tobytes()) for row, n in zip(rows, sizes, strict=True)]
 
 
 def gather(array: Any, tiled: bool = False) -> np.ndarray:
@@ -98,7 +98,7 @@ def together(function: Callable[[], T]) -> T:
     except LostError:
         raise
     except Exception as error:
-        everyone(_portable(error))
+        everyone(error)
         raise
     for host, error in enumerate(everyone(None)):
         if error is not None:
@@ -117,15 +117,6 @@ def agreed(question: Callable[[], bool]) -> Callable[[], bool]:
         return question
     answer = bool(gather(np.uint8(question())).any())
     return lambda: answer
-
-
-def _portable(error: Exception) -> Exception:
-    """The exception, or one of its text where it cannot be sent."""
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:  # whatever a foreign class raises
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
 
 
 def _named(host: int, error: Exception) -> Exception:
