@@ -79,7 +79,7 @@ test: $(READY)  ## Lint, parity with the reference programs, and the fast tests 
 test-slow: $(READY)  ## The learning tests and whole runs (tens of minutes)
 	@$(RUN_PYTHON) -m pytest -q -m slow $(ARGS)
 
-soak: $(READY)  ## All that tries to break a run, with a table of it in OUT (half an hour)
+soak: $(READY)  ## All that tries to break a run, with a table of it in OUT (long)
 	@$(RUN_PYTHON) -m tests.robustness.soak $(if $(OUT),$(OUT),results/soak.md) $(ARGS)
 
 check: lint types test  ## All that a change must pass: style, types, fast tests

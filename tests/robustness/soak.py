@@ -1,6 +1,6 @@
 """Runs all that tries to break a run, and writes one table of what was tried and what came of it.
 
-python -m tests.robustness.soak OUT.md    (make soak; about half an hour on two cores)
+python -m tests.robustness.soak OUT.md    (make soak)
 
 The table's rows are tests; cases, faults and findings are what they recorded themselves.
 """
