@@ -60,6 +60,6 @@ def _value(plain: Any) -> Any:
 
 def _own(module: str, name: str) -> Any:
     """A class of this project, of a module that is imported already; None: there is none."""
-    if module.partition(".")[0] not in ("dtql_jax", "experiments", "tests"):
+    if module.partition(".")[0] not in ("dtql_jax", "experiments"):
         return None
     return getattr(sys.modules.get(module), name, None)
