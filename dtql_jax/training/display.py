@@ -84,8 +84,13 @@ class Display:
     # ----------------------------------------------------------------------------------- phases
 
     def about(self, title: str, *facts: str) -> None:
-        """Says what is run: algorithm and task, then source, members, device."""
+        """Says what is run: algorithm and task, then source, members, device.
+
+        What was shown of a run before it is forgotten.
+        """
         self._view.title, self._view.facts = title, facts
+        self._view.last = self._view.best = None
+        self._view.losses = {}
 
     def start(
         self, phase: str, total: int | None = None, done: int = 0, unit: str = "updates"

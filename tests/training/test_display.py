@@ -82,6 +82,22 @@ def test_lines_go_on_while_nothing_advances(monkeypatch: pytest.MonkeyPatch) -> 
     assert set(said(to)) == {"evaluate: 0/10 episodes"}
 
 
+def test_a_run_does_not_show_the_scores_of_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(display, "LINE_EVERY", 0.01)
+    to = console()
+    with Display(console=to) as shown:
+        shown.start("train", 10)
+        shown.score(67.0, 4000)
+        while not any("last score 67.0" in line for line in said(to)):
+            time.sleep(0.01)
+        shown.about("the next run")
+        before = len(said(to))
+        while len(said(to)) < before + 3:
+            time.sleep(0.01)
+    # a line may have been under way when the next run began
+    assert not any("score" in line for line in said(to)[before + 1 :])
+
+
 def test_quiet_and_verbose() -> None:
     expected = {
         (False, False): ["said", "warning: odd", "100.0"],
