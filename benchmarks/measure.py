@@ -22,6 +22,7 @@ from dtql_jax.types import Transition
 # batch -> (O, A) of the tasks that the paper trains with it: hopper, AntMaze
 SIZES = {256: (11, 3), 2048: (29, 8)}
 ALGORITHMS = ("dtql", "dql", "idql", "dql_kl", "iql", "bc")
+MICROBATCHED = ("dtql", "dql_kl")  # whose gradients a CPU computes in parts of the batch
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -40,16 +41,25 @@ class Timing(NamedTuple):
         return statistics.median(self.seconds)
 
 
-def clock(call: Callable[[], Any], repetitions: int, warm_up: int = 1) -> Timing:
-    """Times a call until its result is on the device; the first ones are not counted."""
+def clock(
+    call: Callable[[], Any], repetitions: int, warm_up: int = 1, seconds: float = float("inf")
+) -> Timing:
+    """Times a call until its result is on the device; the first ones are not counted.
+
+    Args:
+      call: what is timed.
+      repetitions: at most.
+      warm_up: calls before them.
+      seconds: after which no call follows, from the second on.
+    """
     for _ in range(warm_up):
         jax.block_until_ready(call())
-    seconds = []
-    for _ in range(repetitions):
+    taken: list[float] = []
+    while len(taken) < repetitions and (len(taken) < 2 or sum(taken) < seconds):
         began = time.perf_counter()
         jax.block_until_ready(call())
-        seconds.append(time.perf_counter() - began)
-    return Timing(seconds)
+        taken.append(time.perf_counter() - began)
+    return Timing(taken)
 
 
 def random_data(observation_dim: int, action_dim: int, rows: int = 100_000) -> Transition:

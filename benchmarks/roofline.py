@@ -2,10 +2,12 @@
 
     python -m benchmarks.roofline --algorithms=dtql,dql --batch_sizes=256,2048
 
-The floor of a step is the longer of operations / matrix rate and bytes / bandwidth. Both rates are
-measured here, on shapes that the steps have. Operations are those of XLA's cost analysis of the
-compiled step. By hand, for DTQL at batch 256 with O = 11, A = 3 (multiplications a row, in
-thousands; twice that in operations):
+The floor of a step is the longer of operations / matrix rate and bytes / bandwidth, both measured
+here. The matrix rate is that of a chain of float32 products [B, 256] x [256, 256], the shape of
+nearly all of a step's operations. Another column has the share of the rate of large square
+products, which no step of 256 wide networks can reach. Operations are those of XLA's cost analysis
+of the step with the whole batch at once. By hand, for DTQL at batch 256 with O = 11, A = 3
+(multiplications a row, in thousands; twice that in operations):
 
     critics   Q forward 2 x 135, V(s) 134, V(s') 134; backward twice 270 + 134, less inputs   1346
     diffusion F forward 205, backward 410                                                      615
@@ -16,6 +18,7 @@ Bytes are the smallest that a step can move: parameters, moments and targets rea
 and the batch read. Activations stay in caches or on the chip.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
@@ -34,15 +37,18 @@ def define(argv: list[str]) -> None:
     flags.DEFINE_string("json", "", "File; by default benchmarks/results/<device>/roofline.json.")
 
 
-def matrix_rate(repetitions: int) -> dict[str, float]:
-    """Operations a second of float32 matrix products: {shape: rate}, a chain of them each."""
+SQUARE = (2048, 2048)
+
+
+def matrix_rate(repetitions: int, batch_sizes: Sequence[int]) -> dict[tuple[int, int], float]:
+    """Operations a second of float32 matrix products: {(rows, width): rate}, a chain of each."""
     import jax
     import numpy as np
 
     from benchmarks.measure import clock
 
     rates = {}
-    for rows, width in ((256, 256), (2048, 256), (2048, 2048)):
+    for rows, width in (*((batch_size, 256) for batch_size in batch_sizes), SQUARE):
         operations = 2 * rows * width * width
         length = max(4, int(2e9 // operations))
         rng = np.random.default_rng(0)
@@ -54,28 +60,30 @@ def matrix_rate(repetitions: int) -> dict[str, float]:
 
         run = jax.jit(chain)
         timing = clock(lambda run=run, x=x, w=w: run(x, w), repetitions)
-        rates[f"{rows}x{width}x{width}"] = operations * length / timing.best
+        rates[rows, width] = operations * length / timing.best
     return rates
 
 
 def bandwidth(repetitions: int) -> float:
-    """Bytes a second of reading one array of 256 MB and writing another."""
+    """Bytes a second of reading and writing an array of 256 MB, eight times in place."""
     import jax
     import jax.numpy as jnp
 
     from benchmarks.measure import clock
 
     x = jnp.zeros((64 * 2**20,), jnp.float32)
-    run = jax.jit(lambda x: x + 1.0)
-    return 2 * x.nbytes / clock(lambda: run(x), repetitions).best
+    run = jax.jit(lambda x: jax.lax.fori_loop(0, 8, lambda _, x: x + 1.0, x))
+    return 8 * 2 * x.nbytes / clock(lambda: run(x), repetitions).best
 
 
-def step_cost(algorithm: Any, batch_size: int) -> tuple[float, float]:
+def step_cost(name: str, batch_size: int) -> tuple[float, float]:
     """(operations, least bytes) of one training step."""
     import jax
 
-    from benchmarks.measure import SIZES, random_data
+    from benchmarks.measure import MICROBATCHED, SIZES, make, random_data
 
+    # a batch in parts is a loop, and the cost analysis counts a loop's body once
+    algorithm = make(name, {"microbatch": batch_size} if name in MICROBATCHED else {})
     batch = random_data(*SIZES.get(batch_size, SIZES[256]), rows=batch_size)
     key = jax.random.key(0)
     state = jax.eval_shape(algorithm.init, key, batch)
@@ -91,19 +99,21 @@ def run() -> None:
     from benchmarks.plain_step import plain_dtql
 
     values = flags.FLAGS
-    rates = matrix_rate(values.repetitions)
+    batch_sizes = [int(size) for size in values.batch_sizes]
+    rates = matrix_rate(values.repetitions, batch_sizes)
     bytes_rate = bandwidth(values.repetitions)
-    peak = max(rates.values())
-    for shape, rate in rates.items():
+    named = {f"{rows}x{width}x{width}": rate for (rows, width), rate in rates.items()}
+    for shape, rate in named.items():
         print(f"float32 matrix product {shape}: {rate / 1e9:,.0f} GFLOP/s")
     print(f"memory: {bytes_rate / 1e9:,.1f} GB/s")
     rows = []
-    for batch_size in map(int, values.batch_sizes):
+    for batch_size in batch_sizes:
+        peak, square = rates[batch_size, 256], rates[SQUARE]
         for name in values.algorithms:
             both = [(name, measure.make(name))]
             if name == "dtql":
                 both.append(("dtql, plain form", plain_dtql()))
-            operations, least_bytes = step_cost(both[0][1], batch_size)
+            operations, least_bytes = step_cost(name, batch_size)
             floor = max(operations / peak, least_bytes / bytes_rate)
             trainings = [measure.Training(a, batch_size, 1, values.updates) for _, a in both]
             for training in trainings:
@@ -126,15 +136,17 @@ def run() -> None:
                         "best ms": 1e3 * timing.best,
                         "of the roofline %": 100 * floor / timing.median,
                         "at best %": 100 * floor / timing.best,
+                        "of square products %": 100 * operations / square / timing.median,
                         "step seconds": timing.seconds,
-                        "matrix rates": rates,
+                        "matrix rates": named,
                         "bytes a second": bytes_rate,
                     }
                 )
     notes = (
-        f"Matrix rate {peak / 1e9:,.0f} GFLOP/s (the best of the shapes "
-        + ", ".join(f"{k}: {v / 1e9:,.0f}" for k, v in rates.items())
-        + f"), memory {bytes_rate / 1e9:,.1f} GB/s, both measured in the same run."
+        "Matrix rates measured in the same run: "
+        + ", ".join(f"{k}: {v / 1e9:,.0f} GFLOP/s" for k, v in named.items())
+        + f"; memory {bytes_rate / 1e9:,.1f} GB/s. "
+        "The roofline is the rate at the step's own shape."
     )
     measure.publish(
         "roofline", "Training steps against the roofline", rows, values.json, _draw, notes

@@ -6,6 +6,7 @@ in which they are applied, so that stored weights read like the lists in the pap
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -16,15 +17,70 @@ from dtql_jax.types import Array
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
 
 
+@jax.custom_vjp
 def mish(x: Array) -> Array:
     """Mish, x * tanh(softplus(x)) (Misra 2019, arXiv 1908.08681), elementwise.
 
-    With n = e^x (e^x + 2), tanh(log(1 + e^x)) = n / (n + 2): one exponential and no logarithm.
-    Above 20 the ratio is 1 in float32, and e^x must not overflow.
+    With n = e^x (e^x + 2), tanh(log(1 + e^x)) = n / (n + 2): one exponential and no logarithm. The
+    gradient is written out too, (n + 4x e^x (e^x + 1) / (n + 2)) / (n + 2): derived, it would keep
+    five arrays of x's size between the passes, where this one keeps x.
     """
-    exp = jnp.exp(jnp.minimum(x, 20.0))
-    n = exp * (exp + 2.0)
+    _, n = _mish_parts(x)
     return x * (n / (n + 2.0))
+
+
+def _mish_parts(x: Array) -> tuple[Array, Array]:
+    """e^x and n. Above 20, n / (n + 2) is 1 in float32, and e^x must not overflow."""
+    exp = jnp.exp(jnp.minimum(x, 20.0))
+    return exp, exp * (exp + 2.0)
+
+
+def _mish_forward(x: Array) -> tuple[Array, Array]:
+    return mish(x), x
+
+
+def _mish_backward(x: Array, cotangent: Array) -> tuple[Array]:
+    exp, n = _mish_parts(x)
+    inverse = 1.0 / (n + 2.0)
+    return (cotangent * (n + 4.0 * x * exp * (exp + 1.0) * inverse) * inverse,)
+
+
+mish.defvjp(_mish_forward, _mish_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def normalize(x: Array, epsilon: float) -> Array:
+    """(x - mean) / sqrt(variance + epsilon) over the last axis (Ba et al. 2016, arXiv 1607.06450).
+
+    The variance is that of the centred x (two passes): the one-pass form loses digits where the
+    mean is large. The gradient is written out for what `mish` says: it keeps the result and one
+    number a row.
+    """
+    return _normalize_parts(x, epsilon)[0]
+
+
+def _normalize_parts(x: Array, epsilon: float) -> tuple[Array, Array]:
+    centred = x - jnp.mean(x, axis=-1, keepdims=True)
+    variance = jnp.mean(centred**2, axis=-1, keepdims=True)
+    scale = jax.lax.rsqrt(variance + epsilon)
+    return centred * scale, scale
+
+
+def _normalize_forward(x: Array, epsilon: float) -> tuple[Array, tuple[Array, Array]]:
+    y, scale = _normalize_parts(x, epsilon)
+    return y, (y, scale)
+
+
+def _normalize_backward(
+    epsilon: float, kept: tuple[Array, Array], cotangent: Array
+) -> tuple[Array]:
+    y, scale = kept
+    mean = jnp.mean(cotangent, axis=-1, keepdims=True)
+    along = jnp.mean(cotangent * y, axis=-1, keepdims=True)
+    return (scale * (cotangent - mean - y * along),)
+
+
+normalize.defvjp(_normalize_forward, _normalize_backward)
 
 
 def _uniform_fan_in(fan_in: int) -> nn.initializers.Initializer:
@@ -47,6 +103,18 @@ class Linear(nn.Module):
         kernel = self.param("kernel", init, (x.shape[-1], self.features))
         bias = self.param("bias", init, (self.features,))
         return x @ kernel + bias
+
+
+class LayerNorm(nn.Module):
+    """`normalize`, then times scale plus bias, which start as 1 and 0: [..., H] -> [..., H]."""
+
+    epsilon: float
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        scale = self.param("scale", nn.initializers.ones_init(), (x.shape[-1],))
+        bias = self.param("bias", nn.initializers.zeros_init(), (x.shape[-1],))
+        return normalize(x, self.epsilon) * scale + bias
 
 
 class TimeEmbedding(nn.Module):
@@ -165,8 +233,7 @@ class Critic(nn.Module):
         for i in range(self.depth):
             x = Linear(self.hidden_dim, name=f"dense_{i}")(x)
             if self.layer_norm:
-                # the two-pass variance: the one-pass form loses digits where the mean is large
-                x = nn.LayerNorm(1e-5, use_fast_variance=False, name=f"norm_{i}")(x)
+                x = LayerNorm(1e-5, name=f"norm_{i}")(x)
             x = self.activation(x)
         return Linear(1, name=f"dense_{self.depth}")(x)[..., 0]
 
@@ -188,11 +255,13 @@ class DoubleCritic(nn.Module):
             Critic,
             variable_axes={"params": 0},
             split_rngs={"params": True},
-            in_axes=None,
+            in_axes=0,
             axis_size=2,
         )
         critic = twins(self.hidden_dim, self.depth, self.layer_norm, self.activation, name="q")
-        return critic(observations, actions)
+        # both get their own input: shared, XLA makes one wide product of the first layer and
+        # transposes all of its results
+        return critic(*(jnp.broadcast_to(x, (2, *x.shape)) for x in (observations, actions)))
 
 
 class Value(nn.Module):
@@ -255,7 +324,7 @@ class _ResidualBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Array, training: bool) -> Array:
         y = nn.Dropout(self.dropout)(x, deterministic=not training)
-        y = nn.LayerNorm(1e-6, use_fast_variance=False, name="norm")(y)
+        y = LayerNorm(1e-6, name="norm")(y)
         y = mish(Linear(4 * self.hidden_dim, name="dense_0")(y))
         return x + Linear(self.hidden_dim, name="dense_1")(y)
 

@@ -186,7 +186,7 @@ def values_and_critics(state: Any) -> Arrays:
 # ---------------------------------------------------------------------------------------- DTQL
 
 
-def dtql_config(arrays: Arrays) -> dtql.DTQLConfig:
+def dtql_config(arrays: Arrays, microbatch: int = 0) -> dtql.DTQLConfig:
     """The settings of a stored DTQL run."""
     c = settings(arrays)
     return dtql.DTQLConfig(
@@ -195,6 +195,7 @@ def dtql_config(arrays: Arrays) -> dtql.DTQLConfig:
         lr_decay=bool(c["lr_decay"]),
         **{k: c[k] for k in ("alpha", "gamma", "expectile", "discount", "tau", "decay_steps")},
         **{k: c[k] for k in ("max_action", "hidden_dim", "time_dim")},
+        microbatch=microbatch,
     )
 
 
@@ -211,9 +212,9 @@ def dtql_draws(step: Arrays) -> dtql.Draws:
     )
 
 
-def replay_dtql(arrays: Arrays) -> Report:
-    """Replays a stored DTQL run, its action choice included."""
-    config = dtql_config(arrays)
+def replay_dtql(arrays: Arrays, microbatch: int = 0) -> Report:
+    """Replays a stored DTQL run, its action choice included, `microbatch` rows at once."""
+    config = dtql_config(arrays, microbatch)
     state = dtql.DTQLState(
         diffusion=TrainState.create(tree(arrays, "init/diffusion")),
         policy=TrainState.create(tree(arrays, "init/policy")),

@@ -28,6 +28,35 @@ def test_mish_equals_its_definition() -> None:
     np.testing.assert_allclose(slope[1:4000], numeric[1:-1], atol=2e-4)
 
 
+def test_mish_slope_equals_its_definition() -> None:
+    """tanh(p) + x * sigmoid(x) * (1 - tanh(p)^2) with p = softplus(x), in float64."""
+    x = np.concatenate([np.linspace(-15, 30, 4001), [88.0, 1e4]])
+    tanh = np.tanh(np.logaddexp(0.0, x))
+    expected = tanh + x / (1.0 + np.exp(-x)) * (1.0 - tanh**2)
+    slope = jax.vmap(jax.grad(networks.mish))(jnp.asarray(x, jnp.float32))
+    np.testing.assert_allclose(slope, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_layer_norm_and_its_gradient_equal_flax() -> None:
+    """Flax derives its gradient; ours is written out. The rows have a mean far from 0."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(3.0, 0.5, (7, 32)), jnp.float32)
+    weights = jnp.asarray(rng.normal(size=(7, 32)), jnp.float32)
+    params = {
+        "params": {k: jnp.asarray(rng.normal(size=32), jnp.float32) for k in ("scale", "bias")}
+    }
+
+    def loss(module: nn.Module, params: dict, x: jax.Array) -> jax.Array:
+        return jnp.sum(weights * module.apply(params, x) ** 2)
+
+    ours, flax_norm = networks.LayerNorm(1e-5), nn.LayerNorm(1e-5, use_fast_variance=False)
+    np.testing.assert_allclose(ours.apply(params, x), flax_norm.apply(params, x), atol=1e-5)
+    found, expected = (jax.grad(loss, argnums=(1, 2))(m, params, x) for m in (ours, flax_norm))
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
 def test_double_critic_is_two_independent_critics() -> None:
     critics, observations, actions = networks.DoubleCritic(8), jnp.ones((5, 4)), jnp.ones((5, 2))
     params = jax.jit(critics.init)(KEY, observations, actions)

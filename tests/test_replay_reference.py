@@ -19,6 +19,15 @@ def test_replay_is_within_tolerance(path: Path) -> None:
     assert report.actions is None or report.actions <= 1e-5
 
 
+@pytest.mark.parametrize("path", [p for p in FILES if p.stem.startswith("dtql_")], ids=str)
+def test_replay_in_parts_of_a_batch_is_within_tolerance(path: Path) -> None:
+    """Four parts of eight rows, as a CPU computes a batch of 2,048 in eight of 256."""
+    with np.load(path) as arrays:
+        report = replay_reference.replay_dtql(dict(arrays), microbatch=8)
+    assert report.losses <= 1e-5
+    assert report.parameters <= 1e-5
+
+
 def test_a_wrong_number_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stored = dict(np.load(Path(__file__).parent / "reference" / "dtql_gym.npz"))
     name = next(k for k in stored if k.startswith("after_5/policy/") and k.endswith("kernel"))

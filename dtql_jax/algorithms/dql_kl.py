@@ -40,6 +40,7 @@ class DQLKLConfig:
     max_action: float = 1.0  # actions lie in [-max_action, max_action]
     hidden_dim: int = 256  # width of every network
     time_dim: int = 16  # features of the noise level
+    microbatch: int = 0  # rows a gradient is computed of at once; 0: as the device has it best
     clip_denoised: bool = True  # clip D to the action space (the 2D bandits do not)
     value_target: str = "online"  # critics in the value loss; or "target" as in IQL's paper
     num_candidates: int = 1024  # actions drawn for each observation when acting
@@ -53,7 +54,7 @@ class DQLKLConfig:
                 "value_target": dtql.VALUE_TARGETS,
             },
             unit=("expectile", "discount", "tau"),
-            nonnegative=("learning_rate", "critic_learning_rate", "alpha"),
+            nonnegative=("learning_rate", "critic_learning_rate", "alpha", "microbatch"),
             positive=(
                 *("generation_sigma", "max_action", "decay_steps", "hidden_dim"),
                 "num_candidates",

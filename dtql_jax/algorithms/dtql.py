@@ -44,6 +44,7 @@ class DTQLConfig:
     max_action: float = 1.0  # actions lie in [-max_action, max_action]
     hidden_dim: int = 256  # width of every network
     time_dim: int = 16  # features of the noise level
+    microbatch: int = 0  # rows a gradient is computed of at once; 0: as the device has it best
     clip_denoised: bool = True  # clip D to the action space (the 2D bandits do not)
     weighting: str = "edm"  # noise levels and weights of both denoising losses; or "elbo"
     value_target: str = "online"  # critics in the value loss; or "target" as in IQL's paper
@@ -61,7 +62,7 @@ class DTQLConfig:
                 "weighting": weighting.WEIGHTINGS,
             },
             unit=("expectile", "discount", "tau"),
-            nonnegative=("learning_rate", "critic_learning_rate", "alpha", "gamma"),
+            nonnegative=("learning_rate", "critic_learning_rate", "alpha", "gamma", "microbatch"),
             positive=(
                 *("generation_sigma", "max_action", "decay_steps", "hidden_dim"),
                 "num_candidates",
@@ -180,7 +181,7 @@ def update_critics(
     """Part 1: L_V + L_Q (IQL, equations 5 and 6). One forward pass of Q serves both losses."""
     critic, value = networks.DoubleCritic(config.hidden_dim), networks.Value(config.hidden_dim)
 
-    def loss_fn(params: tuple[Any, Any]) -> tuple[Array, Metrics]:
+    def loss_fn(params: tuple[Any, Any], batch: Transition) -> tuple[Array, Metrics]:
         critic_params, value_params = params
         q = critic.apply(critic_params, batch.observations, batch.actions)
         v = value.apply(value_params, batch.observations)
@@ -203,7 +204,9 @@ def update_critics(
         return value_loss + td_loss, metrics
 
     params = (state.critics.params, state.value.params)
-    (critic_grads, value_grads), metrics = jax.grad(loss_fn, has_aux=True)(params)
+    (critic_grads, value_grads), metrics = common.mean_gradients(
+        loss_fn, params, batch, config.microbatch
+    )
     rate = state.hyper.critic_learning_rate * decay
     critics = state.critics.apply_gradients(critic_grads, rate)
     value_state = state.value.apply_gradients(value_grads, rate)
@@ -225,8 +228,9 @@ def update_diffusion(
     """Part 2: the denoising loss L_BC on the data (EDM, equation 8), weighed as `weights` says."""
     denoiser = networks.Denoiser(batch.actions.shape[-1], config.hidden_dim, config.time_dim)
 
-    def loss_fn(params: Any) -> Array:
-        return edm.denoising_loss(
+    def loss_fn(params: Any, rows: tuple[Transition, Draws]) -> tuple[Array, Metrics]:
+        batch, draws = rows
+        loss = edm.denoising_loss(
             lambda *inputs: denoiser.apply(params, *inputs),
             batch.actions,
             batch.observations,
@@ -235,10 +239,13 @@ def update_diffusion(
             _denoiser_bound(config),
             weighting.error_scale(weights, draws.denoising_sigma),
         )
+        return loss, {"denoising_loss": loss}
 
-    loss, grads = jax.value_and_grad(loss_fn)(state.diffusion.params)
+    grads, metrics = common.mean_gradients(
+        loss_fn, state.diffusion.params, (batch, draws), config.microbatch
+    )
     diffusion = state.diffusion.apply_gradients(grads, state.hyper.learning_rate * decay)
-    return state.replace(diffusion=diffusion), {"denoising_loss": loss}
+    return state.replace(diffusion=diffusion), metrics
 
 
 def update_policy(
@@ -249,7 +256,8 @@ def update_policy(
     critic = networks.DoubleCritic(config.hidden_dim)
     denoiser = networks.Denoiser(batch.actions.shape[-1], config.hidden_dim, config.time_dim)
 
-    def loss_fn(params: Any) -> tuple[Array, Metrics]:
+    def loss_fn(params: Any, rows: tuple[Transition, Draws]) -> tuple[Array, Metrics]:
+        batch, draws = rows
         actions, gaussian = one_step_policies.sample(
             architecture,
             params,
@@ -284,7 +292,9 @@ def update_policy(
             metrics["policy_std"] = jnp.mean(jnp.exp(gaussian.log_std))
         return loss, metrics
 
-    grads, metrics = jax.grad(loss_fn, has_aux=True)(state.policy.params)
+    grads, metrics = common.mean_gradients(
+        loss_fn, state.policy.params, (batch, draws), config.microbatch
+    )
     policy_state = state.policy.apply_gradients(grads, state.hyper.learning_rate * decay)
     return state.replace(policy=policy_state), metrics
 

@@ -17,8 +17,9 @@ CASES = {
     "roofline": ["--algorithms=bc", "--batch_sizes=256", "--updates=2", "--repetitions=2"],
     "train_step": [
         *("--algorithms=bc", "--batch_sizes=256", "--seeds=1,2"),
-        *("--updates=4", "--repetitions=2"),
+        *("--updates=4", "--seconds=0.1"),
     ],
+    "compile": ["--algorithms=bc", "--batch_sizes=64"],
     "act": ["--repetitions=2", "--observations=1"],
     "scaling": ["--members=1,2", "--batch_sizes=64", "--updates=2", "--repetitions=2"],
 }
@@ -39,9 +40,16 @@ def test_the_plain_form_computes_the_same_step() -> None:
         assert np.mean(np.abs(np.asarray(a) - np.asarray(b)) > 1e-5) < 1e-3
 
 
+def test_a_timing_ends_after_its_seconds_but_not_before_two_calls() -> None:
+    assert len(measure.clock(lambda: 0, 7).seconds) == 7
+    assert len(measure.clock(lambda: 0, 7, seconds=0.0).seconds) == 2
+
+
 def test_operations_are_those_counted_by_hand() -> None:
-    operations, least_bytes = roofline.step_cost(measure.make("dtql"), 256)
+    operations, least_bytes = roofline.step_cost("dtql", 256)
     assert operations == pytest.approx(1.70e9, rel=0.1)
+    # a batch computed in parts on a CPU costs what it costs whole
+    assert roofline.step_cost("dtql", 2048)[0] == pytest.approx(14.6e9, rel=0.05)
     parameters = 2 * 135_000 * 4 + 134_000 * 3 + 205_000 * 3 + 135_000 * 3
     assert least_bytes == pytest.approx(2 * 4 * parameters, rel=0.1)
 
