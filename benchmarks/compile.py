@@ -17,6 +17,7 @@ from typing import Any
 
 from absl import flags
 
+from dtql_jax.errors import UserError
 from experiments import cli
 
 
@@ -46,12 +47,10 @@ def seconds(env: str, algorithm: str, batch_size: int, cache: str) -> dict[str, 
         command = [sys.executable, "-m", "experiments.train", f"--env={env}", f"--out={out}"]
         command += [f"--algorithm={algorithm}", "--quiet"]
         command += [f"--config.{name}={value}" for name, value in settings.items()]
-        subprocess.run(
-            command,
-            check=True,
-            stdout=subprocess.DEVNULL,
-            env=os.environ | {"JAX_COMPILATION_CACHE_DIR": cache},
-        )
+        environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": cache}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        if done.returncode:
+            raise UserError(f"{' '.join(command)} failed: {done.stderr.strip()}")
         return json.loads((out / "summary.json").read_text())["seconds"]
 
 

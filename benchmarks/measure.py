@@ -1,6 +1,8 @@
 """What all benchmarks share: how a time is taken, what is written with it, and where."""
 
+import contextlib
 import json
+import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -127,11 +129,19 @@ def device_name() -> str:
     return device["kind"].lower().replace(" ", "-")
 
 
+def processor() -> str:
+    """The processor's name, as its system calls it."""
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(x for x in lines if x.startswith("model name")).partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
 def about() -> dict[str, Any]:
     """What stands in every result."""
     precision = jax.config.jax_default_matmul_precision or "default"
     return {
-        "device": describe_device(),
+        "device": describe_device() | {"processor": processor()},
         "matmul_precision": precision,
         "versions": versions(),
         "commit": commit(),
@@ -178,6 +188,7 @@ def publish(
     write_json(path, {"benchmark": name, "title": title, **facts, "rows": list(rows)})
     device = facts["device"]
     where = f"{device['devices']} x {device['kind']}, {device['cpu_cores']} CPU cores"
+    where += f" ({device['processor']})"
     where += f"; jax {facts['versions']['jax']}, matmul precision {facts['matmul_precision']}"
     text = f"## {title}\n\n{where}\n\n{table(rows)}\n" + (f"\n{notes}\n" if notes else "")
     path.with_suffix(".md").write_text(text)
