@@ -23,10 +23,8 @@ from experiments import cli
 
 def define(argv: list[str]) -> None:
     """The flags of this command."""
-    from benchmarks.measure import ALGORITHMS
-
     flags.DEFINE_string("env", "pointmaze-umaze", "Task.")
-    flags.DEFINE_list("algorithms", list(ALGORITHMS), "Whose runs.")
+    flags.DEFINE_list("algorithms", ["dtql", "dql", "idql"], "Whose runs.")
     flags.DEFINE_list("batch_sizes", ["256", "2048"], "Transitions in a batch.")
     flags.DEFINE_string("json", "", "File; by default benchmarks/results/<device>/compile.json.")
 

@@ -18,7 +18,7 @@ Bytes are the smallest that a step can move: parameters, moments and targets rea
 and the batch read. Activations stay in caches or on the chip.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 from absl import flags
@@ -32,36 +32,29 @@ def define(argv: list[str]) -> None:
 
     flags.DEFINE_list("algorithms", list(ALGORITHMS), "Whose steps.")
     flags.DEFINE_list("batch_sizes", ["256", "2048"], "Transitions in a batch.")
-    flags.DEFINE_integer("updates", 20, "Updates in one compiled call.")
-    flags.DEFINE_integer("repetitions", 10, "Calls that are timed.")
+    flags.DEFINE_integer(
+        "updates_per_call", 0, "Updates in one compiled call; 0: few on a CPU, 100 elsewhere."
+    )
+    flags.DEFINE_integer("repetitions", 100, "Calls of each that are timed, at most.")
+    flags.DEFINE_float("seconds", 4.0, "After which a timing ends, with three calls at least.")
     flags.DEFINE_string("json", "", "File; by default benchmarks/results/<device>/roofline.json.")
 
 
-SQUARE = (2048, 2048)
+WIDTH, SQUARE = 256, (2048, 2048)
 
 
-def matrix_rate(repetitions: int, batch_sizes: Sequence[int]) -> dict[tuple[int, int], float]:
-    """Operations a second of float32 matrix products: {(rows, width): rate}, a chain of each."""
+def products(rows: int, width: int) -> tuple[Callable[[], Any], float]:
+    """A chain of float32 products [rows, width] x [width, width]: (call, its operations)."""
     import jax
     import numpy as np
 
-    from benchmarks.measure import clock
-
-    rates = {}
-    for rows, width in (*((batch_size, 256) for batch_size in batch_sizes), SQUARE):
-        operations = 2 * rows * width * width
-        length = max(4, int(2e9 // operations))
-        rng = np.random.default_rng(0)
-        x = jax.numpy.asarray(rng.normal(size=(rows, width)), "float32")
-        w = jax.numpy.asarray(rng.normal(size=(width, width)) / width**0.5, "float32")
-
-        def chain(x: Any, w: Any, length: int = length) -> Any:
-            return jax.lax.scan(lambda c, _: (c @ w, None), x, None, length=length)[0]
-
-        run = jax.jit(chain)
-        timing = clock(lambda run=run, x=x, w=w: run(x, w), repetitions)
-        rates[rows, width] = operations * length / timing.best
-    return rates
+    operations = 2 * rows * width * width
+    length = max(4, int(2e9 // operations))
+    rng = np.random.default_rng(0)
+    x = jax.numpy.asarray(rng.normal(size=(rows, width)), "float32")
+    w = jax.numpy.asarray(rng.normal(size=(width, width)) / width**0.5, "float32")
+    run = jax.jit(lambda x, w: jax.lax.scan(lambda c, _: (c @ w, None), x, None, length=length)[0])
+    return lambda: run(x, w), float(operations * length)
 
 
 def bandwidth(repetitions: int) -> float:
@@ -100,53 +93,60 @@ def run() -> None:
 
     values = flags.FLAGS
     batch_sizes = [int(size) for size in values.batch_sizes]
-    rates = matrix_rate(values.repetitions, batch_sizes)
-    bytes_rate = bandwidth(values.repetitions)
-    named = {f"{rows}x{width}x{width}": rate for (rows, width), rate in rates.items()}
-    for shape, rate in named.items():
-        print(f"float32 matrix product {shape}: {rate / 1e9:,.0f} GFLOP/s")
+    bytes_rate = bandwidth(10)
+    call, operations = products(*SQUARE)
+    square = operations / measure.clock(call, 10).best
+    print(f"float32 products of {SQUARE[0]} x {SQUARE[1]} matrices: {square / 1e9:,.0f} GFLOP/s")
     print(f"memory: {bytes_rate / 1e9:,.1f} GB/s")
     rows = []
     for batch_size in batch_sizes:
-        peak, square = rates[batch_size, 256], rates[SQUARE]
+        per_call = measure.updates_per_call(values.updates_per_call, batch_size)
         for name in values.algorithms:
-            both = [(name, measure.make(name))]
+            steps = [(name, measure.make(name))]
             if name == "dtql":
-                both.append(("dtql, plain form", plain_dtql()))
+                steps.append(("dtql, plain form", plain_dtql()))
+            chain, chain_operations = products(batch_size, WIDTH)
+            trainings = [measure.Training(a, batch_size, 1, per_call) for _, a in steps]
+            timed = [chain, *trainings]
+            for call in timed:
+                measure.clock(call, 1)
+            # in turns, so that a disturbance meets all of them
+            seconds: list[list[float]] = [[] for _ in timed]
+            while len(seconds[0]) < values.repetitions and (
+                len(seconds[0]) < 3 or sum(seconds[1]) < values.seconds
+            ):
+                for call, taken in zip(timed, seconds, strict=True):
+                    taken += measure.clock(call, 1, warm_up=0).seconds
+            products_timing = measure.Timing(seconds[0])
             operations, least_bytes = step_cost(name, batch_size)
-            floor = max(operations / peak, least_bytes / bytes_rate)
-            trainings = [measure.Training(a, batch_size, 1, values.updates) for _, a in both]
-            for training in trainings:
-                measure.clock(training, 1)
-            # in turns, so that a disturbance meets both
-            timings: list[list[float]] = [[] for _ in both]
-            for _ in range(values.repetitions):
-                for training, seconds in zip(trainings, timings, strict=True):
-                    seconds += measure.clock(training, 1, warm_up=0).seconds
-            for (label, _), seconds in zip(both, timings, strict=True):
-                timing = measure.Timing([t / values.updates for t in seconds])
+            rate = chain_operations / products_timing.median
+            floor = max(operations / rate, least_bytes / bytes_rate)
+            best_floor = operations * products_timing.best / chain_operations
+            for (label, _), taken in zip(steps, seconds[1:], strict=True):
+                timing = measure.Timing([t / per_call for t in taken])
                 rows.append(
                     {
                         "algorithm": label,
                         "batch": batch_size,
                         "GFLOP": operations / 1e9,
+                        "GFLOP/s of products": rate / 1e9,
                         "floor ms": 1e3 * floor,
-                        "bound": "compute" if floor == operations / peak else "memory",
+                        "bound": "compute" if floor == operations / rate else "memory",
                         "step ms": 1e3 * timing.median,
                         "best ms": 1e3 * timing.best,
                         "of the roofline %": 100 * floor / timing.median,
-                        "at best %": 100 * floor / timing.best,
-                        "of square products %": 100 * operations / square / timing.median,
+                        "best of best %": 100 * best_floor / timing.best,
+                        "of large products %": 100 * operations / square / timing.median,
                         "step seconds": timing.seconds,
-                        "matrix rates": named,
-                        "bytes a second": bytes_rate,
+                        "product seconds": products_timing.seconds,
                     }
                 )
+                print(measure.table(rows[-1:]).splitlines()[-1], flush=True)
     notes = (
-        "Matrix rates measured in the same run: "
-        + ", ".join(f"{k}: {v / 1e9:,.0f} GFLOP/s" for k, v in named.items())
-        + f"; memory {bytes_rate / 1e9:,.1f} GB/s. "
-        "The roofline is the rate at the step's own shape."
+        f"The roofline is the rate of products [B, {WIDTH}] x [{WIDTH}, {WIDTH}], in turns "
+        "with the step, median against median, and the best of one against the best of the other. "
+        f"Large products: {SQUARE[0]} x {SQUARE[1]}, {square / 1e9:,.0f} GFLOP/s in the same run; "
+        f"memory {bytes_rate / 1e9:,.1f} GB/s."
     )
     measure.publish(
         "roofline", "Training steps against the roofline", rows, values.json, _draw, notes

@@ -18,26 +18,24 @@ def define(argv: list[str]) -> None:
     flags.DEFINE_list("batch_sizes", ["256", "2048"], "Transitions in a batch.")
     flags.DEFINE_list("seeds", ["1", "5", "20"], "Members trained at once.")
     flags.DEFINE_integer("updates", 200, "Updates of each member that are timed, at most.")
-    flags.DEFINE_float("seconds", 4.0, "After which a timing ends, with two calls at least.")
+    flags.DEFINE_float("seconds", 2.0, "After which a timing ends, with two calls at least.")
     flags.DEFINE_integer(
-        "updates_per_call", 0, "Updates in one compiled call; 0: 1 on a CPU, 100 elsewhere."
+        "updates_per_call", 0, "Updates in one compiled call; 0: few on a CPU, 100 elsewhere."
     )
     flags.DEFINE_string("json", "", "File; by default benchmarks/results/<device>/train_step.json.")
 
 
 def run() -> None:
     """The command."""
-    import jax
-
     from benchmarks import measure
     from dtql_jax.training.device import use_cpu_cores
 
     values = flags.FLAGS
     seeds = [int(n) for n in values.seeds]
     use_cpu_cores(max(seeds))
-    per_call = values.updates_per_call or (1 if jax.default_backend() == "cpu" else 100)
     rows = []
     for batch_size in map(int, values.batch_sizes):
+        per_call = measure.updates_per_call(values.updates_per_call, batch_size)
         for name in values.algorithms:
             for members in seeds:
                 training = measure.Training(measure.make(name), batch_size, members, per_call)

@@ -14,7 +14,10 @@ from dtql_jax.algorithms import dtql
 
 ROOT = Path(__file__).parents[2]
 CASES = {
-    "roofline": ["--algorithms=bc", "--batch_sizes=256", "--updates=2", "--repetitions=2"],
+    "roofline": [
+        *("--algorithms=bc", "--batch_sizes=256"),
+        *("--updates_per_call=2", "--repetitions=2"),
+    ],
     "train_step": [
         *("--algorithms=bc", "--batch_sizes=256", "--seeds=1,2"),
         *("--updates=4", "--seconds=0.1"),
