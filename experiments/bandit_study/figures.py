@@ -57,8 +57,10 @@ def _samples(axes: Axes, samples: np.ndarray) -> int:
 
 def _beyond(axes: Axes, number: int, total: int) -> None:
     if number:
+        share = "<1" if number < 0.005 * total else f"{100 * number / total:.0f}"
         axes.text(
-            0.97, 0.03, f"{100 * number / total:.0f}% beyond the frame", transform=axes.transAxes,
+            0.97, 0.03, f"{share}% beyond the frame",
+            transform=axes.transAxes,
             ha="right", va="bottom", fontsize=7, color=_RED,
         )  # fmt: skip
 
@@ -96,9 +98,8 @@ def figure(
         points = _data(axes, bandit)
         _beyond(axes, _samples(axes, samples), len(samples))
         found = scoring.score(samples, bandit)
-        reward = "none" if found.reward is None else f"{found.reward:.2f}"
         axes.set_xlabel(
-            f"reward {reward}    outside {100 * found.outside:.1f}%",
+            f"reward {scoring.reward_text(found.reward)}    outside {100 * found.outside:.1f}%",
             fontsize=9, color=_INK,
         )  # fmt: skip
         if panel.row == ROWS[0]:

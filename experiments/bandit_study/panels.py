@@ -208,7 +208,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         cells = [
             *(row["loss"], row["bandit"], f"{row['eta']:g}", f"{row['updates']:,}"),
-            "-" if row["reward"] is None else f"{row['reward']:.3f}",
+            scoring.reward_text(row["reward"], 3),
             *(f"{100 * row[key]:.1f}" for key in ("outside", "at_best")),
             f"{row['last_updates']:,}",
             *(

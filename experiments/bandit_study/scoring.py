@@ -41,3 +41,14 @@ def score(samples: np.ndarray, bandit: Bandit) -> Numbers:
         outside=1.0 - float(np.sum(inside)) / total,
         at_best=float(np.sum(inside & (relative >= AT_BEST))) / total,
     )
+
+
+def reward_text(reward: float | None, digits: int = 2) -> str:
+    """A relative reward in few letters, of samples far away too.
+
+    >>> reward_text(1.032), reward_text(99_999.992), reward_text(None)
+    ('1.03', '1e+05', 'none')
+    """
+    if reward is None:
+        return "none"
+    return f"{reward:.{digits}f}" if abs(reward) < 100 else f"{reward:.0e}"
