@@ -32,12 +32,12 @@ class Cell(NamedTuple):
     Attributes:
       task: as it was asked for; with D4RL's version where the source is D4RL.
       algorithm: its name.
-      config: of the run.
+      config: of the run, a ConfigDict.
     """
 
     task: str
     algorithm: str
-    config: ml_collections.ConfigDict
+    config: Any
 
     @property
     def folder(self) -> str:
@@ -51,7 +51,7 @@ class Cell(NamedTuple):
 
 
 def make_cells(
-    table: ml_collections.ConfigDict,
+    table: Any,
     *,
     source: str,
     tasks: Sequence[str] = (),
@@ -62,7 +62,7 @@ def make_cells(
     """The cells of a table, in the order of the work.
 
     Args:
-      table: of `configs.paper_table`.
+      table: ConfigDict of `configs.paper_table`.
       source: "generated", "minari" or "d4rl"; with "d4rl" a task without a version is that of
         the paper ("antmaze-umaze" is antmaze-umaze-v0).
       tasks: names and groups; (): the configuration's.
@@ -126,12 +126,11 @@ def source_of(task: str, source: str, missing_ok: bool = False) -> Any:
     return found
 
 
-def _configuration(
-    table: ml_collections.ConfigDict, task: str, domain: str, algorithm: str
-) -> ml_collections.ConfigDict:
+def _configuration(table: Any, task: str, domain: str, algorithm: str) -> Any:
     """A run's configuration: the published one, with what the table changes in it."""
-    config, own = get_config(f"{task},paper,{algorithm}"), table[domain]
-    reference = get_config(f"{task},paper,dtql")
+    own = table[domain]
+    config: Any = get_config(f"{task},paper,{algorithm}")
+    reference: Any = get_config(f"{task},paper,dtql")
     config.preset = table.preset
     config.seed, config.seeds = table.seed, table.seeds
     config.data_transitions = own.transitions
@@ -223,5 +222,5 @@ def _split(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def _domains(table: ml_collections.ConfigDict) -> list[str]:
+def _domains(table: Any) -> list[str]:
     return [name for name in table if isinstance(table[name], ml_collections.ConfigDict)]

@@ -7,7 +7,7 @@ from typing import Any
 from experiments.configs.paper_table import ALGORITHMS
 
 _PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")  # Okabe and Ito's
-_COLOURS = dict(zip(ALGORITHMS, _PALETTE, strict=True))
+_COLOURS: dict[str, str] = dict(zip(ALGORITHMS, _PALETTE, strict=True))
 _INK, _GREY = "#22262B", "#6B737C"
 _ACROSS = 3
 

@@ -12,8 +12,14 @@ from dtql_jax.training.run_folder import write_json
 from experiments.configs.paper_table import ALGORITHMS
 from experiments.paper_scores.cells import Cell, follows_paper
 
-NAMES = {"dtql": "DTQL", "dql": "DQL", "idql": "IDQL", "iql": "IQL", "bc": "BC", "dql_kl": "DQL-KL"}
-_NOT_SCORES = ("compile", "init", "pictures")
+NAMES: dict[str, str] = {
+    "dtql": "DTQL",
+    "dql": "DQL",
+    "idql": "IDQL",
+    "iql": "IQL",
+    "bc": "BC",
+    "dql_kl": "DQL-KL",
+}
 
 
 def read_cells(out: Path) -> list[dict[str, Any]]:
@@ -201,7 +207,7 @@ def _budgets(found: Sequence[Mapping[str, Any]]) -> list[str]:
                 + (f"{candidates} candidates; " if candidates else "")
                 + f"{cell['seeds']} seeds x {cell['episodes']} episodes"
             )
-            texts.setdefault(text, []).append(NAMES.get(name, name))
+            texts.setdefault(text, []).append(str(NAMES.get(name, name)))
         for text, names in texts.items():
             budgets.setdefault(f"{', '.join(names)}: {text}", []).append(row["task"])
     return [f"{', '.join(tasks)}. {text}" for text, tasks in budgets.items()]
