@@ -4,13 +4,16 @@
     python -m experiments.paper_table --preset=paper --source=d4rl   # Table 1: 20 tasks x 5 seeds
     python -m experiments.paper_table --tasks=antmaze-umaze,gym --behaviour_policy=FILE.npz
     python -m experiments.paper_table --preset=paper --dry_run       # only says how long it takes
+    python -m experiments.paper_table --draw                         # the table of what has ended
 
 Each task and algorithm is a run of its own below --out, for which the data is collected first
 where it has to be. What has ended is not repeated: a table that was cut off goes on by the same
 command, and more tasks may be added. The table lies in --results after each run.
 """
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
@@ -18,7 +21,9 @@ from dtql_jax.errors import UserError
 from experiments import cli
 from experiments.configs.paper_table import get_config
 
-_FAILED = "failed.txt"
+if TYPE_CHECKING:
+    from dtql_jax.training.display import Display
+    from experiments.paper_scores.cells import Cell
 
 
 def define(argv: list[str]) -> None:
@@ -35,6 +40,7 @@ def define(argv: list[str]) -> None:
     flags.DEFINE_string("out", None, "Folder of the runs; by default runs/table-PRESET.")
     flags.DEFINE_string("results", "results", "Folder of table.md, table.json and table.png.")
     flags.DEFINE_boolean("dry_run", False, "Only say what would be run and how long it takes.")
+    flags.DEFINE_boolean("draw", False, "Only draw the table of what has ended.")
     flags.DEFINE_boolean("estimate", True, "Measure first how long it takes.")
     cli.define_own_config(argv, lambda: get_config(cli.value_of(argv, "preset") or "cpu"))
     cli.define_display()
@@ -61,9 +67,12 @@ def run() -> int:
             d4rl_dir=values.d4rl_dir,
             behaviour_policy=values.behaviour_policy,
         )
+        if values.draw:
+            print(table.write(out, Path(values.results), planned=cells, absent=absent))
+            return 0
         for cell in cells:
             check_same(cell, out / cell.folder)
-        pending = [c for c in cells if not _ended(out / c.folder)]
+        pending = [c for c in cells if not (out / c.folder / "summary.json").exists()]
         display.say(f"{len(cells)} runs in {out}, {len(cells) - len(pending)} of them have ended")
         for task, reason in absent.items():
             display.say(f"{task} is left out: {reason}")
@@ -75,17 +84,11 @@ def run() -> int:
         if values.dry_run:
             return 0
 
-        code, text = 0, ""
+        code, failed = 0, {}
 
         def draw() -> str:
-            failed = {
-                c.folder: (out / c.folder / _FAILED).read_text().strip()
-                for c in cells
-                if (out / c.folder / _FAILED).exists()
-            }
-            return table.write(
-                out, Path(values.results), planned=cells, absent=absent, failed=failed
-            )
+            about = {"planned": cells, "absent": absent, "failed": failed}
+            return table.write(out, Path(values.results), **about)
 
         for number, cell in enumerate(pending, 1):
             display.say(f"run {number} of {len(pending)}: {cell.folder}")
@@ -94,9 +97,9 @@ def run() -> int:
                     draw()
                     return cli.STOPPED
             except cli.StuckError as error:
-                code = cli.STUCK
+                # the others go on; the same command tries this one again
+                code, failed[cell.folder] = cli.STUCK, str(error)
                 display.warn(f"{cell.folder}: {error}")
-                (out / cell.folder / _FAILED).write_text(f"{error}\n")
             draw()
         text = draw()
         display.say(f"table: {Path(values.results) / 'table.md'}")
@@ -104,12 +107,7 @@ def run() -> int:
     return code
 
 
-def _ended(folder: Path) -> bool:
-    """Whether a run has its result, or a reason that it can have none."""
-    return (folder / "summary.json").exists() or (folder / _FAILED).exists()
-
-
-def _train(cell, folder: Path, display, should_stop) -> bool:
+def _train(cell: "Cell", folder: Path, display: "Display", should_stop: Callable[[], bool]) -> bool:
     """One run from where it is to its end; False if it was stopped before."""
     import gc
 

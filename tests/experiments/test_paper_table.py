@@ -333,7 +333,7 @@ SMALL = [
     "--config.gym.pretrain_steps=20",
     "--config.gym.train_steps=60",
     "--config.antmaze.pretrain_steps=50",
-    "--config.antmaze.train_steps=30000",
+    "--config.antmaze.train_steps=12000",
 ]  # fmt: skip
 
 
