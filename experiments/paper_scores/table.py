@@ -136,9 +136,8 @@ def markdown(
       absent: {task: why its data cannot be had from the source that was asked for}.
       failed: {name of a cell's folder: why it could not go on}.
     """
-    used = [name for name in ALGORITHMS if any(name in row["cells"] for row in found)]
-    used += sorted({n for row in found for n in row["cells"]} - set(ALGORITHMS))
-    used = used or ["dtql"]
+    named = {name for row in found for name in row["cells"]} | {c.algorithm for c in planned}
+    used = [n for n in ALGORITHMS if n in named] + sorted(named - set(ALGORITHMS))
     head = ["task", "data: source, dataset", "score", *(NAMES.get(n, n) for n in used)]
     head += ["data's mean return", "paper's DTQL", "time", "device"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
