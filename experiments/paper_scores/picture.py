@@ -51,7 +51,7 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
             axes.set_xlim(-4, 104)
         unit = " (%)" if row["score_name"] == "success rate" else ""
         axes.set_xlabel(row["score_name"] + unit, fontsize=8, color=_GREY)
-        axes.set_title(row["task"], loc="left", fontsize=9, fontweight="bold", color=_INK)
+        axes.set_title(row["task"], loc="left", pad=11, fontsize=9, fontweight="bold", color=_INK)
         axes.annotate(
             f"{row['source']}: {row['dataset_id']}", (0, 1), (0, 2), xycoords="axes fraction",
             textcoords="offset points", fontsize=5, color=_GREY,
