@@ -183,8 +183,8 @@ def _reading(found: Sequence[Mapping[str, Any]]) -> list[str]:
         lines += [
             "",
             "Preset `cpu`: far fewer updates, smaller batches and fewer candidates than the "
-            "paper's, learning rates of at least 3e-4. These rows show that everything runs; they are "
-            "no measure of the methods.",
+            "paper's, learning rates of at least 3e-4. These rows show that everything runs; they "
+            "are no measure of the methods.",
         ]
     cited = [r for r in found if (r["cells"].get("dtql") or {}).get("paper")]
     if any(r["cells"]["dtql"]["paper"]["source"] == published.AS_CITED for r in cited):
