@@ -56,9 +56,11 @@ def run() -> int:
     out = Path(values.out or Path("runs") / f"table-{config.preset}")
     display = cli.open_display("the paper's table", f"preset {config.preset}", values.source)
     with display, cli.stop_requested() as should_stop:
+        from dtql_jax.training.device import use_cpu_cores
         from experiments.paper_scores import estimate, table
         from experiments.paper_scores.cells import check_same, make_cells
 
+        use_cpu_cores(config.seeds)  # before the estimate computes anything
         cells, absent = make_cells(
             config,
             source=values.source,

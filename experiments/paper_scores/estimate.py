@@ -15,7 +15,7 @@ import numpy as np
 
 from dtql_jax.datasets import generated, policies, store
 from dtql_jax.datasets.sources import GeneratedSource
-from dtql_jax.training.device import describe_device, use_cpu_cores
+from dtql_jax.training.device import describe_device
 from dtql_jax.training.display import duration
 from dtql_jax.training.run_folder import write_json
 from dtql_jax.types import Transition
@@ -60,7 +60,6 @@ def kind_of(cell: Cell) -> str:
 
 def measure(cell: Cell) -> Cost:
     """Measures a cell's cost on made-up data of its sizes; compilation apart."""
-    use_cpu_cores(cell.config.seeds)
     source = source_of(cell.task, cell.config.source)
     config = cell.config.to_dict()
     calls = config["updates_per_call"]
