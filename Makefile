@@ -15,7 +15,7 @@ given = $(if $($(1)),--$(2)=$($(1)))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train resume reproduce evaluate compare sweep report export video decisions data data-info bench test test-slow soak check docs types lint hooks lock clean
-.PHONY: bandits
+.PHONY: bandits table
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
@@ -47,6 +47,9 @@ sweep: $(READY)  ## Many settings, seeds and tasks: ENV= SEEDS= OUT= ARGS="--swe
 
 compare: $(READY)  ## One table of all algorithms on a task, same data, updates and seeds: ENV= OUT=
 	@$(RUN_PYTHON) -m experiments.compare $(if $(filter file,$(origin ENV)),,--env=$(ENV)) $(call given,SEEDS,seeds) $(call given,OUT,out) $(ARGS)
+
+table: $(READY)  ## The paper's table, into results/: TASKS= SEEDS= SOURCE= OUT=; FULL=1 in paper size
+	@$(RUN_PYTHON) -m experiments.paper_table $(if $(FULL),--preset=paper) $(call given,TASKS,tasks) $(call given,SEEDS,seeds) $(call given,SOURCE,source) $(call given,OUT,out) $(ARGS)
 
 report: $(READY)  ## An HTML page and a Markdown file of one run or several: RUN=A,B OUT=
 	@$(RUN_PYTHON) -m experiments.report --run=$(RUN) $(call given,OUT,out) $(ARGS)

@@ -49,7 +49,7 @@ def define_config(argv: list[str]) -> None:
     flags.DEFINE_string("algorithm", "dtql", "Algorithm.")
 
     def named() -> ml_collections.ConfigDict:
-        chosen = [str(_value(argv, name) or flags.FLAGS[name].default) for name in _CHOICES]
+        chosen = [str(value_of(argv, name) or flags.FLAGS[name].default) for name in _CHOICES]
         return task_config.get_config(",".join(chosen))
 
     define_own_config(argv, named)
@@ -60,7 +60,7 @@ def define_own_config(argv: list[str], default: Callable[[], ml_collections.Conf
 
     Every field is a flag of its own, as in `define_config`.
     """
-    file = _value(argv, "config")
+    file = value_of(argv, "config")
     if file is None:
         config = default()
     else:
@@ -150,7 +150,7 @@ def open_display(title: str, *facts: str) -> "Display":
     return display
 
 
-def _value(argv: list[str], name: str) -> str | None:
+def value_of(argv: list[str], name: str) -> str | None:
     """The last value that the command line gives a flag, before any flag is parsed."""
     found = None
     for i, word in enumerate(argv):
@@ -164,7 +164,7 @@ def _value(argv: list[str], name: str) -> str | None:
 
 def given(argv: list[str], name: str) -> bool:
     """Whether a command line gives a flag."""
-    return _value(argv, name) is not None
+    return value_of(argv, name) is not None
 
 
 def copy_field(source: Any, target: Any, field: str) -> None:

@@ -50,10 +50,38 @@ class PolicyBehaviour(Behaviour):
         return self._policy.action(observation, draws)
 
 
+class RandomBehaviour(Behaviour):
+    """Random actions, each held for some steps: a body moves far, where single draws tremble.
+
+    The number of steps and the spread of the actions are drawn for each episode.
+    """
+
+    _HOLDS, _SPREADS = (10, 20, 40, 70), (0.5, 1.0)
+
+    def __init__(self, env: gymnasium.Env):
+        self._low, self._high = env.action_space.low, env.action_space.high
+
+    def begin(self, env: gymnasium.Env, seed: int, draws: np.random.Generator) -> Any:
+        """Resets the environment and draws how this episode is played."""
+        self._hold = int(draws.choice(self._HOLDS))
+        self._spread = float(draws.choice(self._SPREADS))
+        self._step = 0
+        return super().begin(env, seed, draws)
+
+    def action(self, observation: Any, draws: np.random.Generator) -> np.ndarray:
+        """Returns the action held, float32 [A], whatever is observed."""
+        if self._step % self._hold == 0:
+            action = self._spread * draws.normal(size=self._low.shape)
+            self._held = np.clip(action, self._low, self._high).astype(np.float32)
+        self._step += 1
+        return self._held
+
+
 _BEHAVIOURS = {
     "pointmaze": PointMazeBehaviour,
     "antmaze": AntMazeBehaviour,
     "policy": PolicyBehaviour,
+    "random": RandomBehaviour,
 }
 
 # what a dataset says about who recorded it
@@ -61,11 +89,12 @@ DESCRIPTIONS = {
     "pointmaze": f"breadth-first waypoints, PD controller, action noise {ACTION_NOISE}",
     "antmaze": "breadth-first waypoints, goal-reaching policy, action noise 0.2",
     "policy": "stochastic policy",
+    "random": "random actions, each held for 10 to 70 steps",
 }
 
 # Episodes in one file of a collection, the unit in which processes work and which a killed
 # one loses: a few seconds.
-SHARD_EPISODES = {"pointmaze": 50, "antmaze": 32, "policy": 20}
+SHARD_EPISODES = {"pointmaze": 50, "antmaze": 32, "policy": 20, "random": 10}
 
 
 def make_behaviour(

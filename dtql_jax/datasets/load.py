@@ -194,12 +194,13 @@ def _load_generated(task: Task, variant: str, options: dict[str, Any], report: R
 
 def _generated_source(task: Task, variant: str) -> GeneratedSource:
     """Returns a task's collection; "" is the usual one."""
-    if task.generated is None:
+    if task.generated is None and not (variant and task.generated_variants):
         raise UserError(
             f"data for {task.name!r} cannot be generated: {task.not_generated}; its sources: "
             f"{_sources_of(task)}"
         )
-    known = {source.variant: source for source in (task.generated, *task.generated_variants)}
+    usual = [] if task.generated is None else [task.generated]
+    known = {source.variant: source for source in (*usual, *task.generated_variants)}
     if variant and variant not in known:
         names = [name for name in known if name]
         near = near_matches(variant, names) if names else "it has one collection only"

@@ -305,6 +305,20 @@ def _kitchen_tasks() -> list[Task]:
                 "kitchen",
                 MinariSource((f"D4RL/kitchen/{kind}-v2",), env, 59, 9),
                 (D4rlSource(file, "v0", old, 60, 9, (0.0, 4.0)),),
+                # chance completes a subtask now and then: enough to try everything, not to learn
+                generated_variants=(
+                    GeneratedSource(
+                        f"dtql_jax/kitchen-random/{kind}",
+                        "random",
+                        old,
+                        60,
+                        9,
+                        100_000,
+                        250,
+                        bytes_per_transition=8 * 60 + 4 * 9 + 50,
+                        variant="random",
+                    ),
+                ),
                 not_generated="kitchen data is recorded from people and cannot be collected here",
             )
         )

@@ -11,7 +11,7 @@ import minari as minari_library
 import numpy as np
 import pytest
 
-from dtql_jax.datasets import generated, minari, store
+from dtql_jax.datasets import generated, load, minari, store
 from dtql_jax.datasets.registry import get_task
 from dtql_jax.errors import UserError
 
@@ -166,3 +166,17 @@ def test_a_killed_collection_leaves_nothing_that_looks_whole(lines):
     store.make(name, lambda: None, lines)
     assert [path.name for path in work.iterdir() if path.is_dir()] == ["episodes"]
     assert lines == []
+
+
+def test_kitchens_of_a_random_policy_have_a_name_that_says_so(lines):
+    """Asked for by name alone, in D4RL's layout, with episodes of the time limit."""
+    arrays, info = load("kitchen-partial", "generated:random", transitions=560, report=lines)
+    assert info.dataset_id == "dtql_jax/kitchen-random/partial-n560-seed0-v0"
+    assert (info.episodes, info.reference_scores) == (2, None)
+    assert arrays.observations.shape == (560, 60) and arrays.masks.all()
+    # each action is held for 10 to 70 steps
+    changes = np.flatnonzero(np.any(np.diff(arrays.actions[:280], axis=0), axis=1)) + 1
+    assert changes[0] in (10, 20, 40, 70)
+    np.testing.assert_array_equal(changes % changes[0], 0)
+    with pytest.raises(UserError, match="no generated data 'scripted': known: random"):
+        load("kitchen-partial", "generated:scripted", report=lines)

@@ -80,6 +80,6 @@ def test_unknown_names() -> None:
 
 def test_the_last_flag_wins() -> None:
     argv = ["train", "--env=a", "--preset", "quick", "--env", "b", "--envelope=c"]
-    assert cli._value(argv, "env") == "b"
-    assert cli._value(argv, "preset") == "quick"
-    assert cli._value(argv, "algorithm") is None
+    assert cli.value_of(argv, "env") == "b"
+    assert cli.value_of(argv, "preset") == "quick"
+    assert cli.value_of(argv, "algorithm") is None
