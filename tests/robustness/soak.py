@@ -20,8 +20,12 @@ ROOT = Path(__file__).parents[2]
 TESTS = (
     "tests/robustness",
     "tests/evaluation/test_workers.py",
-    "tests/training/test_watch.py",
+    "tests/training/test_appended.py",
     "tests/training/test_debug.py",
+    "tests/training/test_run_folder.py",
+    "tests/training/test_tensorboard_events.py",
+    "tests/training/test_trouble.py",
+    "tests/training/test_watch.py",
     "tests/datasets/test_collection.py",
     "tests/experiments/test_reproduce.py",
     "tests/experiments/test_hosts.py",

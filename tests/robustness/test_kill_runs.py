@@ -24,7 +24,7 @@ from dtql_jax.training.run_folder import RunFolder
 from experiments import restore
 from tests.robustness.commands import NETWORKS, ROOT, end, progress, start, wait
 
-KILLS, PRETRAIN, TRAIN, EVERY, EVALUATE = 24, 1_000, 3_800, 40, 200
+KILLS, PRETRAIN, TRAIN, EVERY, EVALUATE = 21, 1_000, 3_800, 40, 200
 SETTINGS = (*NETWORKS, f"--config.pretrain_steps={PRETRAIN}", f"--steps={TRAIN}")
 
 pytestmark = pytest.mark.soak
