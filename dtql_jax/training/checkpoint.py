@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import shutil
 import zlib
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from dtql_jax.errors import UserError, disk_trouble
 from dtql_jax.training import orbax_noise
 
 _LOGGER = logging.getLogger("absl")
+_PROBE = ".room"  # a file as large as the next checkpoint, there for a moment
 _CHECKSUM = "crc32"  # entry of the stored dict that is not the caller's
 
 
@@ -71,6 +73,29 @@ class Checkpoints:
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
         with self._reporting():
             self._manager.save(update, args=items)
+
+    def check_room(self, update: int, state: Any) -> None:
+        """Finds out whether `save` has room, so that one without is not begun: no half checkpoint.
+
+        Raises:
+          SaveError: there is none, or the folder cannot be written.
+        """
+        if update == self.latest() or not hasattr(os, "posix_fallocate"):
+            return
+        # the numbers alone, or all that the newest one takes
+        needed = sum(getattr(leaf, "nbytes", 1) for leaf in jax.tree.leaves(state))
+        newest = self.folder / str(self.whole())
+        needed = max(needed, sum(p.stat().st_size for p in newest.rglob("*") if p.is_file()))
+        probe = self.folder / _PROBE
+        try:
+            with probe.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, needed)
+        except OSError as error:
+            if disk_trouble(error):  # else the file system cannot tell
+                raise SaveError(f"{self.folder} cannot be written: {error.strerror}") from error
+        finally:
+            with contextlib.suppress(OSError):
+                probe.unlink()
 
     def restore(self, like: Any, update: int | None = None) -> tuple[Any, dict[str, Any]]:
         """Returns (state, meta) of checkpoint `update`, by default the newest.

@@ -236,7 +236,9 @@ class Fit:
                 # a run that goes on behind this update would not write the rows that are kept back
                 self._checkpoints.wait()
             else:
-                self._checkpoints.save(self.update, self._tree(), meta)
+                checkpoints, tree = self._checkpoints, self._tree()
+                hosts.on_first(lambda: checkpoints.check_room(self.update, tree))
+                checkpoints.save(self.update, tree, meta)
                 self._display.detail(f"update {self.update:,}: saving a checkpoint")
         except SaveError as error:
             self._trouble.checkpoint(str(error), self._checkpoints.whole())

@@ -21,6 +21,7 @@ TESTS = (
     "tests/robustness",
     "tests/evaluation/test_workers.py",
     "tests/training/test_appended.py",
+    "tests/training/test_checkpoint.py",
     "tests/training/test_debug.py",
     "tests/training/test_run_folder.py",
     "tests/training/test_tensorboard_events.py",

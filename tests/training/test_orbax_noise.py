@@ -1,5 +1,6 @@
 """Orbax's empty message is left out, and nothing else."""
 
+import logging
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -54,3 +55,21 @@ def test_what_is_heard(
     orbax_noise.silence()
     sys.unraisablehook(unraisable(call, subject))  # type: ignore[arg-type]
     assert len(found) == heard
+
+
+NAME = "/runs/a/checkpoints/400.orbax-checkpoint-tmp/state/d/80b6"
+RECORDS = [
+    ("Task exception was never retrieved", ValueError(f"Failed writing {NAME}"), False),
+    (f"_SignalingThread.run() raised an exception: Failed writing {NAME}", None, False),
+    ("Task exception was never retrieved", ValueError("somebody's"), True),
+    (f"Failed writing {NAME}", None, True),
+]
+
+
+@pytest.mark.parametrize(("message", "error", "heard"), RECORDS)
+def test_what_is_logged(
+    message: str, error: Exception | None, heard: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    orbax_noise.silence()
+    logging.getLogger("asyncio").error(message, exc_info=error)
+    assert len(caplog.records) == heard
