@@ -116,7 +116,7 @@ class Checkpoints:
             state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore()
         )
         try:
-            restored = self._manager.restore(update, args=items)
+            restored: Any = self._manager.restore(update, args=items)
         except Exception as error:  # whatever Orbax says of what is missing, foreign or damaged
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             raise UserError(

@@ -80,8 +80,9 @@ class MetricsLog:
 
     def _open(self, name: str, fields: Sequence[str], resume_at: int | None) -> "_Rows":
         path = self.folder / name
-        rows = [] if resume_at is None else read_rows(path)
-        kept = [row for row in rows if int(row["update"]) <= resume_at] if rows else []
+        kept = []
+        if resume_at is not None:
+            kept = [row for row in read_rows(path) if int(row["update"]) <= resume_at]
         partial = path.with_suffix(".csv.part")
         with partial.open("w", newline="") as file:
             writer = csv.DictWriter(file, fields)

@@ -11,12 +11,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto import event_pb2
 from tensorboardX.record_writer import masked_crc32c
 from tensorboardX.summary import scalar
 
 from dtql_jax.training.appended import Appended
 
+_MESSAGES: Any = event_pb2  # whose classes are made when it is imported
 _VERSION = "brain.Event:2"
 
 
@@ -39,14 +40,17 @@ class TensorBoardEvents:
         self._file = Appended(folder / name)
         self._add(file_version=_VERSION)
         if resume_at is not None:
-            self._add(step=resume_at + 1, session_log=SessionLog(status=SessionLog.START))
+            self._add(
+                step=resume_at + 1,
+                session_log=_MESSAGES.SessionLog(status=_MESSAGES.SessionLog.START),
+            )
 
     def add_scalar(self, name: str, value: float, update: int) -> None:
         """One scalar at an update."""
         self._add(step=update, summary=scalar(name, value))
 
     def _add(self, **content: Any) -> None:
-        message = Event(wall_time=time.time(), **content).SerializeToString()
+        message = _MESSAGES.Event(wall_time=time.time(), **content).SerializeToString()
         length = struct.pack("<Q", len(message))
         checks = [struct.pack("<I", masked_crc32c(part)) for part in (length, message)]
         self._file.append(length + checks[0] + message + checks[1])
