@@ -76,6 +76,10 @@ class History:
     def scalar(self, name: str, value: float, update: int) -> None:
         """Rates are not kept."""
 
+    def flush(self) -> str:
+        """There is nothing to write."""
+        return self.problem
+
     def close(self) -> None:
         """There is nothing to close."""
 

@@ -1,7 +1,12 @@
 """Errors of one line, shown without a traceback; those that a user can mend have exit code 2."""
 
 import difflib
+import errno
+import os
 from collections.abc import Iterable
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class UserError(ValueError):
@@ -14,6 +19,30 @@ class UserError(ValueError):
 
 class LostError(Exception):
     """Another host of the run is gone; the message is one line."""
+
+
+def disk_trouble(error: BaseException) -> str:
+    """What the system says of a file that cannot be written; "" where an error is another one.
+
+    Libraries that write files by themselves put the system's word into a longer message.
+
+    >>> disk_trouble(OSError(errno.ENOSPC, "No space left on device"))
+    'No space left on device'
+    >>> disk_trouble(RuntimeError("cannot flush (errno = 28, 'No space left on device')"))
+    'No space left on device'
+    >>> disk_trouble(OSError(errno.ENOENT, "No such file or directory"))
+    ''
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    if number in (*_FULL, *_FORBIDDEN):
+        return os.strerror(number)
+    said = str(error)
+    return next((w for w in map(os.strerror, (*_FULL, *_FORBIDDEN)) if w in said), "")
+
+
+def is_forbidden(error: OSError) -> bool:
+    """Whether a place can never be written, rather than not now."""
+    return error.errno in _FORBIDDEN
 
 
 def near_matches(name: str, known: Iterable[str]) -> str:

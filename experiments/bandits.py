@@ -87,13 +87,15 @@ def run() -> None:
     text = panels.markdown(rows)
     (out / "table.md").write_text(text + "\n")
     write_json(out / "table.json", {"rows": rows})
-    figures.figure(config, bandits, trained, out / "bandits.png")
-    if values.animate:
-        figures.animation(config, bandits, trained, out / "bandits.gif", frames=values.frames)
+    with display:
+        display.start("pictures")
+        figures.figure(config, bandits, trained, out / "bandits.png")
+        if values.animate:
+            figures.animation(config, bandits, trained, out / "bandits.gif", frames=values.frames)
     print(text)
     for name in ("bandits.png", *["bandits.gif"] * values.animate, "table.md", "table.json"):
         display.say(f"  {out / name}")
 
 
 if __name__ == "__main__":
-    cli.launch(run, __doc__, define)
+    cli.launch(run, __doc__, define, live=True)

@@ -19,7 +19,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from dtql_jax.errors import LostError, UserError, near_matches
+from dtql_jax.errors import LostError, UserError, disk_trouble, near_matches
 
 if TYPE_CHECKING:
     from dtql_jax.training.display import Display
@@ -210,7 +210,15 @@ def launch(
         os._exit(STUCK)  # an orderly exit would wait for the host that is gone
     except StuckError as error:
         _fail(str(error), STUCK)
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, OSError) as error:
+        reason = "" if isinstance(error, MemoryError) else disk_trouble(error)
+        if reason:
+            where = getattr(error, "filename", None)
+            _fail(
+                f"{f'{where}: ' if where else ''}{reason}; expected a place that can be read and "
+                "written, with room",
+                STUCK,
+            )
         # JAX is not imported here: its error is known by its words
         if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise

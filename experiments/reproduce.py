@@ -160,22 +160,25 @@ def run() -> int:
         raise UserError("--run is missing; expected the folder of a run (make reproduce RUN=...)")
     path = Path(values.run)
     out = Path(values.out or f"{str(path).rstrip('/')}-again")
-    import ml_collections
+    with cli.open_display(f"repeating {path}") as display:
+        # late: they take seconds, in which the display shows already that something is done
+        import ml_collections
 
-    from experiments import runner
+        from experiments import runner
 
-    record = _record(path)
-    missing = [name for name in TABLES if not (path / name).is_file()]
-    if missing:
-        raise UserError(f"RUN {path} lacks {missing[0]}; there is nothing to compare with")
-    config = ml_collections.ConfigDict(record["config"] | {"wandb": False})
-    with cli.open_display(f"repeating {path}") as display, cli.stop_requested() as should_stop:
+        record = _record(path)
+        missing = [name for name in TABLES if not (path / name).is_file()]
+        if missing:
+            raise UserError(f"RUN {path} lacks {missing[0]}; there is nothing to compare with")
+        config = ml_collections.ConfigDict(record["config"] | {"wandb": False})
         members = runner.members_of(record)
-        if not runner.start(config, out, display, should_stop, members):
-            return cli.STOPPED
-    results = [compare_tables(name, path, out) for name in TABLES]
-    results.append(compare_states(_state(path), _state(out)))
-    circumstances = compare_records(record, _record(out))
+        with cli.stop_requested() as should_stop:
+            if not runner.start(config, out, display, should_stop, members):
+                return cli.STOPPED
+        display.start("compare")
+        results = [compare_tables(name, path, out) for name in TABLES]
+        results.append(compare_states(_state(path), _state(out)))
+        circumstances = compare_records(record, _record(out))
     print(table([*circumstances, *results]))
     same = all(line.equal for line in results)
     causes = [line.what for line in circumstances if not line.equal]
@@ -186,4 +189,4 @@ def run() -> int:
 
 
 if __name__ == "__main__":
-    cli.launch(run, __doc__, define)
+    cli.launch(run, __doc__, define, live=True)

@@ -233,7 +233,7 @@ def _load(config: dict[str, Any], display: Display) -> tuple[Transition, Dataset
         deviation = max(float(np.std(data.rewards)), 1e-8)
         shift -= scale * float(np.mean(data.rewards)) / deviation
         scale /= deviation
-    rewards = transform_rewards(data.rewards, scale, shift)
+    rewards = transform_rewards(np.asarray(data.rewards), scale, shift)
     return data._replace(rewards=rewards), info, time.monotonic() - began
 
 

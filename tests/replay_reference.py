@@ -378,7 +378,7 @@ def main(paths: list[str]) -> int:
             report = replay_file(path)
         except Exception as error:  # whatever a damaged or foreign file leads to
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            print(f"{path}: not a replayable file: {reason}", file=sys.stderr)
+            print(f"error: {path} is not a replayable file: {reason}", file=sys.stderr)
             code = 2
             continue
         actions = "none" if report.actions is None else f"{report.actions:.1e}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -221,7 +220,7 @@ def _minari_info(
         task=task.name,
         source=source,
         dataset_id="+".join(dataset_ids),
-        version="+".join(sorted({re.search(r"v\d+$", name)[0] for name in dataset_ids})),
+        version="+".join(sorted({name.rpartition("-")[2] for name in dataset_ids})),
         path=str(root / dataset_ids[0] if len(dataset_ids) == 1 else root),
         fingerprint=facts["fingerprint"],
         episodes=facts["episodes"],

@@ -204,7 +204,7 @@ def _read_all(
         observation_dim=source.observation_dim,
         action_dim=source.action_dim,
     )
-    actions, clipped = clip_actions(transitions.actions, ACTION_LOW, ACTION_HIGH)
+    actions, clipped = clip_actions(np.asarray(transitions.actions), ACTION_LOW, ACTION_HIGH)
     facts = {
         "episodes": len(parts),
         "episode_lengths": np.array([len(part.rewards) for part in parts]),
@@ -242,7 +242,7 @@ def _read_episodes(
 ) -> list[Transition]:
     """Returns the transitions of each episode of one dataset."""
     parts = []
-    episodes = dataset.storage.get_episodes(dataset.episode_indices)
+    episodes = iter(dataset.storage.get_episodes(dataset.episode_indices))
     while True:
         try:
             episode = next(episodes, None)

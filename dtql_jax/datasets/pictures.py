@@ -150,7 +150,7 @@ def _histogram(axes: Axes, values: np.ndarray, color: str, label: str) -> None:
         xycoords=("data", "axes fraction"), textcoords="offset points",
         ha="left" if right else "right", va="top", fontsize=9, color=style._INK,
     )  # fmt: skip
-    axes.set_ylim(0, 1.15 * counts.max())
+    axes.set_ylim(0, 1.15 * np.max(counts))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     # a single bar would fill the picture
     if len(counts) < 6:

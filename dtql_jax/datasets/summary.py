@@ -37,11 +37,12 @@ def summarise(transitions: Transition, lengths: np.ndarray) -> dict[str, Any]:
       number of transitions with mask 0; "actions": for each entry {"min", "mean", "max",
       "at_bounds"} (the share of it that is at a bound of the action space).
     """
-    best = np.maximum.reduceat(transitions.rewards, _starts(lengths)) > 0
+    rewards = np.asarray(transitions.rewards)
+    best = np.maximum.reduceat(rewards, _starts(lengths)) > 0
     return {
-        "returns": _spread(episode_returns(transitions.rewards, lengths)),
+        "returns": _spread(episode_returns(rewards, lengths)),
         "lengths": _spread(lengths),
-        "rewards": _spread(transitions.rewards),
+        "rewards": _spread(rewards),
         "rewarded_episodes": float(best.sum() / len(lengths)),
         "terminals": int(np.count_nonzero(transitions.masks == 0)),
         "actions": [

@@ -194,5 +194,5 @@ def fingerprint(transitions: Transition) -> str:
     for name, array in transitions._asdict().items():
         array = np.ascontiguousarray(array)
         digest.update(f"{name}:{array.dtype.str}:{array.shape}:".encode())
-        digest.update(array.reshape(-1).view(np.uint8))
+        digest.update(array.reshape(-1).view(np.uint8).data)
     return f"sha256:{digest.hexdigest()}"

@@ -77,8 +77,8 @@ class KitchenD4RL(gymnasium.Env):
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """As FrankaKitchen's."""
-        given, *rest = self._kitchen.step(action)
-        return self._observation(given), *rest
+        given, reward, terminated, truncated, info = self._kitchen.step(action)
+        return self._observation(given), reward, terminated, truncated, info
 
     def render(self) -> Any:
         """As FrankaKitchen's."""

@@ -175,10 +175,13 @@ def _part_sizes(space: gymnasium.Space, spec: EnvSpec) -> list[int]:
             f"environment {spec.env_id!r}: observation_keys are {spec.observation_keys}, but its "
             f"observations are {type(space).__name__} ({', '.join(parts)})"
         )
+    sizes = []
     for key in keys:
-        if key not in parts or len(parts[key].shape or ()) != 1:
+        shape = parts[key].shape if key in parts else None
+        if shape is None or len(shape) != 1:
             raise UserError(
                 f"environment {spec.env_id!r} has no vector {key!r} in its observations "
                 f"({', '.join(parts)})"
             )
-    return [parts[key].shape[0] for key in keys]
+        sizes.append(shape[0])
+    return sizes

@@ -34,4 +34,5 @@ class EnvSpec:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "EnvSpec":
         """Inverse of `to_dict`."""
-        return cls(**(fields | {"observation_keys": tuple(fields["observation_keys"])}))
+        values: dict[str, Any] = fields | {"observation_keys": tuple(fields["observation_keys"])}
+        return cls(**values)

@@ -128,7 +128,7 @@ class Simulator:
         observations, last_observations = [], []
         rewards = np.zeros(len(self.active))
         ended = np.zeros(len(self.active), bool)
-        for row, slot in enumerate(self.active):
+        for row, slot in enumerate(map(int, self.active)):
             self._beat(slot)
             try:
                 step = self._envs[slot].step(actions[row])

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,7 +17,7 @@ _SHARE = 0.7
 _FLOATS_PER_ROW = 2 * 40 * 256
 
 
-def device_memory(device: jax.Device) -> int:
+def device_memory(device: Any) -> int:
     """Bytes that a device may use: its own memory, or a CPU device's share of the machine's."""
     try:
         stats = device.memory_stats() or {}

@@ -1,7 +1,6 @@
 """Checkpoints by Orbax: asynchronous, the newest few kept, no half-written one taken for whole."""
 
 import contextlib
-import errno
 import logging
 import os
 import shutil
@@ -14,11 +13,12 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from dtql_jax.errors import UserError
+from dtql_jax.errors import UserError, disk_trouble
+from dtql_jax.training import orbax_noise
 
 _LOGGER = logging.getLogger("absl")
+_PROBE = ".room"  # a file as large as the next checkpoint, there for a moment
 _CHECKSUM = "crc32"  # entry of the stored dict that is not the caller's
-_CAUSES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EIO)
 
 
 class SaveError(Exception):
@@ -35,6 +35,7 @@ class Checkpoints:
         """Opens `folder` (made if it does not exist) and keeps the newest `keep` checkpoints."""
         self.folder = Path(folder).resolve()
         # Orbax's threads log what fails with tracebacks; `save` and `wait` raise the same
+        orbax_noise.silence()
         self._log_level = _LOGGER.level
         _LOGGER.setLevel(logging.CRITICAL)
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
@@ -48,8 +49,17 @@ class Checkpoints:
             raise UserError(f"{self.folder} is no folder of checkpoints: {reason}") from error
 
     def latest(self) -> int | None:
-        """The number of the newest whole checkpoint, or None."""
+        """The number of the newest checkpoint, the one that is being written included, or None."""
         return self._manager.latest_step()
+
+    def whole(self) -> int | None:
+        """The number of the newest checkpoint that is whole on the disk, or None."""
+        try:
+            names = [path.name for path in self.folder.iterdir()]
+        except OSError:
+            return None
+        # one that is being written has another name
+        return max((int(name) for name in names if name.isdigit()), default=None)
 
     def save(self, update: int, state: Any, meta: dict[str, Any]) -> None:
         """Saves a pytree of arrays and a JSON-able dict; returns before the files are written.
@@ -63,6 +73,29 @@ class Checkpoints:
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
         with self._reporting():
             self._manager.save(update, args=items)
+
+    def check_room(self, update: int, state: Any) -> None:
+        """Finds out whether `save` has room, so that one without is not begun: no half checkpoint.
+
+        Raises:
+          SaveError: there is none, or the folder cannot be written.
+        """
+        if update == self.latest() or not hasattr(os, "posix_fallocate"):
+            return
+        # the numbers alone, or all that the newest one takes
+        needed = sum(getattr(leaf, "nbytes", 1) for leaf in jax.tree.leaves(state))
+        newest = self.folder / str(self.whole())
+        needed = max(needed, sum(p.stat().st_size for p in newest.rglob("*") if p.is_file()))
+        probe = self.folder / _PROBE
+        try:
+            with probe.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, needed)
+        except OSError as error:
+            if disk_trouble(error):  # else the file system cannot tell
+                raise SaveError(f"{self.folder} cannot be written: {error.strerror}") from error
+        finally:
+            with contextlib.suppress(OSError):
+                probe.unlink()
 
     def restore(self, like: Any, update: int | None = None) -> tuple[Any, dict[str, Any]]:
         """Returns (state, meta) of checkpoint `update`, by default the newest.
@@ -83,7 +116,7 @@ class Checkpoints:
             state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore()
         )
         try:
-            restored = self._manager.restore(update, args=items)
+            restored: Any = self._manager.restore(update, args=items)
         except Exception as error:  # whatever Orbax says of what is missing, foreign or damaged
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             raise UserError(
@@ -131,14 +164,16 @@ class Checkpoints:
                 self._manager.wait_until_finished()
             for path in self.folder.glob("*.orbax-checkpoint-tmp*"):
                 shutil.rmtree(path, ignore_errors=True)
-            reason = " ".join(str(error).split())
-            raise SaveError(f"{self.folder} cannot be written: {_cause(reason)}") from error
+            reason = disk_trouble(error) or " ".join(str(error).split())[:200]
+            raise SaveError(f"{self.folder} cannot be written: {reason}") from error
 
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: Any) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        # what ends the run already is what its user is to hear of
+        with contextlib.suppress(*([] if kind is None else [SaveError])):
+            self.close()
 
 
 def _checksum(tree: Any) -> int | None:
@@ -151,9 +186,3 @@ def _checksum(tree: Any) -> int | None:
             return None
         value = zlib.crc32(np.asarray(leaf).tobytes(), value)
     return value
-
-
-def _cause(reason: str) -> str:
-    """The system's word within a long line of a library."""
-    words = (os.strerror(number) for number in _CAUSES)
-    return next((word for word in words if word in reason), reason[:200])

@@ -15,7 +15,8 @@ def cache_folder() -> Path:
 
 def enable_compilation_cache() -> None:
     """Keeps compiled programs in <cache>/xla, unless JAX was told another folder already."""
-    if jax.config.jax_compilation_cache_dir is None:
+    config: Any = jax.config  # its options are attributes that no stub knows
+    if config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 

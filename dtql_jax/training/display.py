@@ -4,6 +4,7 @@ All of it goes to stderr, so that stdout stays free for results.
 """
 
 import atexit
+import contextlib
 import sys
 import threading
 import time
@@ -79,7 +80,9 @@ class Display:
         self._print(f"warning: {message}", style="yellow")
 
     def _print(self, message: str, style: str | None = None) -> None:
-        self._console.print(message, style=style, markup=False)
+        # a log on a full disk, or a terminal that is gone, ends no run
+        with contextlib.suppress(OSError):
+            self._console.print(message, style=style, markup=False)
 
     # ----------------------------------------------------------------------------------- phases
 

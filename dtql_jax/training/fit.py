@@ -23,6 +23,7 @@ from dtql_jax.training.display import Display, duration
 from dtql_jax.training.metrics_log import MetricsLog
 from dtql_jax.training.overlap import Beside, snapshot
 from dtql_jax.training.placement import Placement
+from dtql_jax.training.trouble import Trouble
 from dtql_jax.training.watch import Divergence, Watch, largest_value
 from dtql_jax.types import Transition
 
@@ -189,8 +190,8 @@ class Fit:
         self._evaluation_keys = self.placement.localise(self._keys.evaluation)
         self._programs: dict[tuple[str, int], Any] = {}
         self._cost: dict[str, float] = {}
-        self._estimated = self._unlogged = False
-        self._kept_at: int | None = -1  # the newest whole checkpoint when the user was last warned
+        self._estimated = False
+        self._trouble = Trouble(self._display.warn)
         self._shown, self._measured, self._clock = "", (0, 0.0), 0.0
         self._resumed = False
         jax.block_until_ready(self._state)
@@ -225,31 +226,31 @@ class Fit:
         # plain dicts and lists: what Orbax stores does not depend on this program's classes
         return {"state": self.state, "tally": self.placement.take(self._tally)._asdict()}
 
-    def _save(self) -> None:
+    def _save(self, log: MetricsLog | None) -> None:
         if self._checkpoints is None:
             return
         began = time.monotonic()
         meta = {"update": self.update, "counted": self._counted, "seconds": dict(self.seconds)}
         try:
-            self._checkpoints.save(self.update, self._tree(), meta)
-            self._display.detail(f"update {self.update:,}: saving a checkpoint")
+            if hosts.agreed(lambda: not self._written(log))():
+                # a run that goes on behind this update would not write the rows that are kept back
+                self._checkpoints.wait()
+            else:
+                checkpoints, tree = self._checkpoints, self._tree()
+                hosts.on_first(lambda: checkpoints.check_room(self.update, tree))
+                checkpoints.save(self.update, tree, meta)
+                self._display.detail(f"update {self.update:,}: saving a checkpoint")
         except SaveError as error:
-            newest = self._checkpoints.latest()
-            if self._kept_at != newest:  # once, until another one is whole
-                self._kept_at = newest
-                kept = (
-                    "none is whole yet" if newest is None else f"the newest whole one is {newest}"
-                )
-                self._display.warn(f"{error}; training goes on, {kept}")
+            self._trouble.checkpoint(str(error), self._checkpoints.whole())
         self._spend("checkpoint", began)
 
-    def _save_last(self) -> None:
+    def _save_last(self, log: MetricsLog | None) -> None:
         """Saves where the run stands now; SaveError if that cannot be written."""
         if self._checkpoints is None:
             return
         with contextlib.suppress(SaveError):  # of an earlier one, perhaps: this one decides
             self._checkpoints.wait()
-        self._save()
+        self._save(log)
         with contextlib.suppress(SaveError):
             self._checkpoints.wait()
         if self._checkpoints.latest() != self.update:
@@ -306,7 +307,7 @@ class Fit:
           SaveError: the last checkpoint or rows of the log could not be written. Earlier ones
             that could not are warned of, and training goes on.
         """
-        log = self._open_log()
+        log = hosts.together(self._open_log)
         evaluation: list[dict[str, Any]] = []
         try:
             self._compile()
@@ -324,7 +325,7 @@ class Fit:
                 saves = self.settings.checkpoints_at(self.update)
                 evaluation = self._end_evaluation(log, wait=saves) or evaluation
                 if saves:
-                    self._save()
+                    self._save(log)
                 if self.settings.evaluates_at(self.update):
                     evaluation = self._run_evaluation(log) or evaluation
             evaluation = self._end_evaluation(log) or evaluation
@@ -340,20 +341,27 @@ class Fit:
         )
 
     def _save_all(self, log: MetricsLog | None) -> None:
-        self._save_last()
-        if log is not None and log.problem:
-            raise SaveError(f"{log.problem}, its last rows are lost")
+        lost = [problem for problem in hosts.everyone(log.problem if log else "") if problem]
+        if lost:
+            raise SaveError(f"{lost[0]}, its last rows are lost")
+        self._save_last(log)
 
-    def _check(self, log: MetricsLog) -> None:
-        """Says once that rows are kept back."""
-        if log.problem and not self._unlogged:
-            self._display.warn(f"{log.problem}; training goes on, rows are kept until it can")
-        self._unlogged = bool(log.problem)
+    def _written(self, log: MetricsLog | None) -> bool:
+        """Whether the log has all its rows; says once where it has not."""
+        if log is None:
+            return True
+        problem = log.flush()
+        newest = None if self._checkpoints is None else self._checkpoints.whole()
+        self._trouble.rows(problem, newest)
+        return not problem
 
     def _open_log(self) -> MetricsLog | None:
         if self._make_log is None:
             return None
-        return self._make_log(self._names, self.update if self._resumed else None)
+        try:
+            return self._make_log(self._names, self.update if self._resumed else None)
+        except OSError as error:
+            raise SaveError(f"{error.filename} cannot be written: {error.strerror}") from error
 
     def _run_to_boundary(self, should_stop: Callable[[], bool]) -> bool:
         """Updates up to the next boundary; False if stopped before it."""
@@ -452,10 +460,10 @@ class Fit:
             self._display.metrics(shown, self.update)
         if log is not None:
             log.write_metrics(self.update, phase, step, means, written)
-            self._check(log)
             updates, seconds = self._measured
             if seconds > 0:
                 log.scalar("speed/updates_per_second", updates / seconds, self.update)
+            self._written(log)
         self._tally = self._tally._replace(sums=jnp.zeros_like(self._tally.sums))
         self._counted, self._logged_at = 0, self.update
 
@@ -523,7 +531,7 @@ class Fit:
     ) -> None:
         if log is not None and not log.evaluated(update):
             log.write_evaluation(update, update - self.settings.pretrain_steps, rows)
-            self._check(log)
+            self._written(log)
         score = float(np.mean([row["score"] for row in rows]))
         self._display.score(score, update)
         self._display.say(

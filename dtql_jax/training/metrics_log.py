@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from dtql_jax.training.appended import Appended
+
 METRIC_KEYS = ("update", "phase", "step", "member", "seed")
 EVALUATION_FIELDS = (
     "update",
@@ -58,17 +60,19 @@ class MetricsLog:
 
         Raises:
           UserError: Weights & Biases is not installed or cannot begin.
+          OSError: a file cannot be written.
         """
         self.folder, self.seeds = Path(folder), list(seeds)
         self._metric_fields = (*METRIC_KEYS, *metrics)
         self._metrics = self._open("metrics.csv", self._metric_fields, resume_at)
         self._evaluations = self._open("evaluations.csv", EVALUATION_FIELDS, resume_at)
+        self._files: list[Any] = [self._metrics, self._evaluations]
         self._events: list[Any] = []
         if tensorboard:
-            from tensorboardX import SummaryWriter
+            from dtql_jax.training.tensorboard_events import TensorBoardEvents
 
-            purge = {} if resume_at is None else {"purge_step": resume_at + 1}
-            self._events.append(SummaryWriter(str(self.folder / "tensorboard"), **purge))
+            self._events.append(TensorBoardEvents(self.folder / "tensorboard", resume_at))
+            self._files += self._events
         if wandb is not None:
             from dtql_jax.training.wandb_events import WandbEvents
 
@@ -76,8 +80,9 @@ class MetricsLog:
 
     def _open(self, name: str, fields: Sequence[str], resume_at: int | None) -> "_Rows":
         path = self.folder / name
-        rows = [] if resume_at is None else read_rows(path)
-        kept = [row for row in rows if int(row["update"]) <= resume_at] if rows else []
+        kept = []
+        if resume_at is not None:
+            kept = [row for row in read_rows(path) if int(row["update"]) <= resume_at]
         partial = path.with_suffix(".csv.part")
         with partial.open("w", newline="") as file:
             writer = csv.DictWriter(file, fields)
@@ -99,7 +104,7 @@ class MetricsLog:
         for i in members:
             head = dict(zip(METRIC_KEYS, (update, phase, step, i, self.seeds[i]), strict=True))
             rows.append(head | {name: f"{float(v[i]):.9g}" for name, v in values.items()})
-        self._metrics.append(rows)
+        self._metrics.append_rows(rows)
         for name, value in values.items():
             if members:
                 self.scalar(f"{phase}/{name}", float(np.mean(value[list(members)])), update)
@@ -110,7 +115,7 @@ class MetricsLog:
             {"update": update, "step": step, "member": i, "seed": seed} | dict(row)
             for i, (seed, row) in enumerate(zip(self.seeds, rows, strict=True))
         ]
-        self._evaluations.append(full)
+        self._evaluations.append_rows(full)
         self.scalar("evaluation/score", float(np.mean([r["score"] for r in rows])), update)
         for i, row in enumerate(rows):
             self.scalar(f"evaluation/score/member_{i}", float(row["score"]), update)
@@ -122,8 +127,14 @@ class MetricsLog:
 
     @property
     def problem(self) -> str:
-        """Why rows are kept back; "" where all are written."""
-        return self._metrics.problem or self._evaluations.problem
+        """Why rows or events are kept back; "" where all are written."""
+        return next((file.problem for file in self._files if file.problem), "")
+
+    def flush(self) -> str:
+        """Tries to write what is kept back; returns what `problem` says then."""
+        for file in self._files:
+            file.flush()
+        return self.problem
 
     def evaluated(self, update: int) -> bool:
         """Whether evaluations.csv holds the rows of `update`."""
@@ -138,42 +149,18 @@ class MetricsLog:
             events.close()
 
 
-class _Rows:
-    """A CSV file that rows are appended to; what a full disk refuses is written later."""
+class _Rows(Appended):
+    """A CSV file that rows are appended to."""
 
     def __init__(self, path: Path, fields: Sequence[str]) -> None:
+        super().__init__(path)
         self._fields = fields
-        self._file = path.open("rb+", buffering=0)
-        self._whole = self._file.seek(0, os.SEEK_END)  # bytes of whole rows
-        self._kept = b""  # rows that are not in the file yet
-        self.problem = ""  # why there are some
 
-    def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Writes rows, or keeps them back."""
+    def append_rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Writes the rows of all members at once, or keeps them back."""
         text = io.StringIO()
         csv.DictWriter(text, self._fields).writerows(rows)
-        self._kept += text.getvalue().encode()
-        self._write()
-
-    def _write(self) -> None:
-        # one write for all members: a process killed here leaves all rows of an update, or at most
-        # one torn line, which `read_rows` drops
-        try:
-            self._file.seek(self._whole)
-            self._file.truncate()
-            while self._kept:
-                written = self._file.write(self._kept)
-                self._whole += written
-                self._kept = self._kept[written:]
-        except OSError as error:
-            self.problem = f"{self._file.name} cannot be written: {error.strerror}"
-        else:
-            self.problem = ""
-
-    def close(self) -> None:
-        """Tries once more and closes."""
-        self._write()
-        self._file.close()
+        self.append(text.getvalue().encode())
 
 
 def read_rows(path: str | Path) -> list[dict[str, str]]:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from dtql_jax.errors import UserError
+from dtql_jax.errors import UserError, is_forbidden
 from dtql_jax.training import hosts
 
 _UNBORN = (".lock", "run.json.part")
@@ -101,12 +101,17 @@ class RunFolder:
         except OSError as error:
             raise UserError(f"OUT {path} cannot be made: {error.strerror}") from error
         lock = _lock(path)
-        content = dict(run) | {
-            "command": [sys.executable, *sys.argv],
-            "versions": versions(),
-            "commit": commit(),
-        }
-        write_json(path / "run.json", content | {_DIGEST: _digest(content)})
+        try:
+            cls.check_free(path)  # another run may have begun here, and died, since
+            content = dict(run) | {
+                "command": [sys.executable, *sys.argv],
+                "versions": versions(),
+                "commit": commit(),
+            }
+            write_json(path / "run.json", content | {_DIGEST: _digest(content)})
+        except BaseException:
+            os.close(lock)
+            raise
         return cls(path, content, lock)
 
     @classmethod
@@ -196,7 +201,14 @@ def _is_member(member: Any) -> bool:
 
 def _lock(path: Path) -> int:
     """Locks a folder for this process; the system unlocks it when the process ends, however."""
-    descriptor = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        descriptor = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        if not is_forbidden(error):
+            raise
+        raise UserError(
+            f"{path} cannot be written: {error.strerror}; expected a folder of yours"
+        ) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

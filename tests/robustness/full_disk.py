@@ -37,9 +37,7 @@ def main(folder: Path, begin: int, end: int) -> int:
                 SETTINGS,
                 evaluate=evaluate,
                 checkpoints=checkpoints,
-                make_log=lambda names, at: MetricsLog(
-                    folder, SEEDS, names, resume_at=at, tensorboard=False
-                ),
+                make_log=lambda names, at: MetricsLog(folder, SEEDS, names, resume_at=at),
                 display=Display(quiet=True),
             )
             fit.run()

@@ -11,6 +11,7 @@ import io
 import json
 import os
 import shutil
+import time
 import uuid
 import zipfile
 from collections.abc import Callable
@@ -60,10 +61,17 @@ def attempt(act: Callable[[], Any], holds: Callable[[Any], bool], errors: Any = 
     return "correct"
 
 
-def run(make: Callable[[Path], Target], folder: Path, cases: int) -> collections.Counter:
-    """Tries `cases` cases of a target, the same ones each time; returns what came of them."""
+def run(
+    make: Callable[[Path], Target], folder: Path, cases: int
+) -> tuple[collections.Counter, float]:
+    """Tries `cases` cases of a target, the same ones each time.
+
+    Returns:
+      What came of them, and the seconds of the slowest one.
+    """
     strategy, check = make(folder)
     found: collections.Counter = collections.Counter()
+    seconds = [0.0]
 
     @settings(
         max_examples=cases,
@@ -75,10 +83,12 @@ def run(make: Callable[[Path], Target], folder: Path, cases: int) -> collections
     )
     @given(strategy)
     def every(case: Case) -> None:
+        began = time.monotonic()
         found[check(case)] += 1
+        seconds.append(time.monotonic() - began)
 
     every()
-    return found
+    return found, max(seconds)
 
 
 # ---------------------------------------------------------------------------------- configurations

@@ -1,8 +1,9 @@
 """Runs all that tries to break a run, and writes one table of what was tried and what came of it.
 
-python -m tests.robustness.soak OUT.md    (make soak)
+python -m tests.robustness.soak OUT.md [OPTION OF pytest]...    (make soak)
 
-The table's rows are tests; cases, faults and findings are what they recorded themselves.
+Files of tests run beside each other, up to four. The table's rows are tests; cases, faults and
+findings are what they recorded themselves.
 """
 
 import datetime
@@ -20,8 +21,13 @@ ROOT = Path(__file__).parents[2]
 TESTS = (
     "tests/robustness",
     "tests/evaluation/test_workers.py",
-    "tests/training/test_watch.py",
+    "tests/training/test_appended.py",
+    "tests/training/test_checkpoint.py",
     "tests/training/test_debug.py",
+    "tests/training/test_run_folder.py",
+    "tests/training/test_tensorboard_events.py",
+    "tests/training/test_trouble.py",
+    "tests/training/test_watch.py",
     "tests/datasets/test_collection.py",
     "tests/experiments/test_reproduce.py",
     "tests/experiments/test_hosts.py",
@@ -108,6 +114,7 @@ def main(out: Path, *arguments: str) -> int:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         options = ["-q", "-o", "junit_family=xunit1", f"--junitxml={report}"]
+        options += ["-n", "auto", "--maxprocesses", "4", "--dist", "loadfile"]
         command = [sys.executable, "-m", "pytest", *options, *TESTS, *arguments]
         code = subprocess.run(command, cwd=ROOT).returncode
         if not report.is_file():

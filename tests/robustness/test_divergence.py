@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.robustness.test_kill_runs import SETTINGS, environment, start  # noqa: F401
+from tests.robustness.commands import SMALL, start
 
 pytestmark = pytest.mark.slow
 # critics that take steps of 1e12 square to infinity a few updates later
@@ -14,12 +14,12 @@ DIVERGING = ["--config.algorithm.critic_learning_rate=1e12", "--config.eval_ever
 
 
 def test_the_real_command_names_term_update_and_operation(
-    environment: dict[str, str],  # noqa: F811
+    environment: dict[str, str],
     tmp_path: Path,
     record_property: Callable[[str, object], None],
 ) -> None:
     out = tmp_path / "run"
-    process = start(environment, "train", f"--out={out}", "--debug", *SETTINGS, *DIVERGING)
+    process = start(environment, "train", f"--out={out}", "--debug", *SMALL, *DIVERGING)
     said = process.communicate()[1]
     assert process.returncode == 3, said
     assert "Traceback" not in said

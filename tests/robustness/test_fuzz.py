@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.experiments.small_run import write_run
 from tests.robustness import fuzz
 from tests.robustness.damage import FOREIGN
 
@@ -22,7 +23,7 @@ def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", fuzz.TARGETS)
 def test_some_cases(name: str, tmp_path: Path) -> None:
-    found = fuzz.run(fuzz.TARGETS[name], tmp_path, fuzz.FEW)
+    found, _ = fuzz.run(fuzz.TARGETS[name], tmp_path, fuzz.FEW)
     assert sum(found.values()) >= fuzz.FEW // 2
 
 
@@ -31,10 +32,14 @@ def test_some_cases(name: str, tmp_path: Path) -> None:
 def test_many_cases(
     name: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    found = fuzz.run(fuzz.TARGETS[name], tmp_path, fuzz.MANY[name])
+    found, slowest = fuzz.run(fuzz.TARGETS[name], tmp_path, fuzz.MANY[name])
     record_property("cases", sum(found.values()))
     record_property("faults", "flipped bits, cuts, foreign content, other values")
-    record_property("found", f"{found['refused']} clean errors, {found['correct']} correct results")
+    record_property(
+        "found",
+        f"{found['refused']} clean errors, {found['correct']} correct results; the slowest took "
+        f"{slowest:.1f} s",
+    )
     # a target whose cases all end the same way would test nothing
     assert found["refused"] and sum(found.values()) >= fuzz.MANY[name] // 2
 
@@ -43,12 +48,40 @@ def test_more_than_a_thousand_cases_are_tried() -> None:
     assert sum(fuzz.MANY.values()) >= 1000 and set(fuzz.MANY) == set(fuzz.TARGETS)
 
 
+# without lines of progress, which a busy machine may add
 COMMANDS = {
-    "resume": ["experiments.resume", "--run={run}"],
-    "evaluate": ["experiments.evaluate", "--run={run}"],
-    "reproduce": ["experiments.reproduce", "--run={run}"],
-    "export": ["experiments.export", "--run={run}"],
+    "resume": ["experiments.resume", "--quiet", "--run={folder}"],
+    "evaluate": ["experiments.evaluate", "--quiet", "--run={folder}"],
+    "reproduce": ["experiments.reproduce", "--quiet", "--run={folder}"],
+    "export": ["experiments.export", "--run={folder}"],
 }
+# the commands that read other files than a run's record, and how those are called in {folder}
+READERS = {
+    "a D4RL file": (
+        "hopper_medium-v2.hdf5",
+        [
+            *("experiments.train", "--quiet", "--env=hopper-medium", "--source=d4rl"),
+            *("--config.d4rl_dir={folder}", "--out={folder}/run"),
+        ],
+    ),
+    "a behaviour policy": (
+        "policy.npz",
+        [
+            *("experiments.collect", "--quiet", "--env=hopper-medium", "--transitions=100"),
+            "--behaviour_policy={folder}/policy.npz",
+        ],
+    ),
+    "a stored run": ("run.npz", ["tests.replay_reference", "{folder}/run.npz"]),
+}
+
+
+def assert_refused(arguments: list[str], folder: Path) -> None:
+    module, *flags = [word.format(folder=folder) for word in arguments]
+    ended = subprocess.run(
+        [sys.executable, "-m", module, *flags], cwd=ROOT, capture_output=True, text=True
+    )
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stderr.startswith("error: ") and len(ended.stderr.splitlines()) == 1
 
 
 @pytest.mark.soak
@@ -58,9 +91,24 @@ def test_the_commands_end_with_one_line_and_exit_code_2(
     name: str, content: str, tmp_path: Path
 ) -> None:
     (tmp_path / "run.json").write_bytes(FOREIGN[content])
-    module, *arguments = [word.format(run=tmp_path) for word in COMMANDS[name]]
-    ended = subprocess.run(
-        [sys.executable, "-m", module, *arguments], cwd=ROOT, capture_output=True, text=True
-    )
-    assert ended.returncode == 2, ended.stderr
-    assert ended.stderr.startswith("error: ") and len(ended.stderr.splitlines()) == 1
+    assert_refused(COMMANDS[name], tmp_path)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("content", ["nothing", "a pickle", "an .npz with objects"])
+@pytest.mark.parametrize("name", READERS)
+def test_so_do_those_that_read_other_files(name: str, content: str, tmp_path: Path) -> None:
+    file, arguments = READERS[name]
+    (tmp_path / file).write_bytes(FOREIGN[content])
+    assert_refused(arguments, tmp_path)
+    # no run has begun
+    assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == [file]
+
+
+@pytest.mark.soak
+def test_a_damaged_checkpoint_is_one_line_of_the_command(tmp_path: Path) -> None:
+    write_run(tmp_path, finished=False)
+    newest = max((tmp_path / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    largest = max(newest.rglob("*"), key=lambda path: path.is_file() and path.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
+    assert_refused(["experiments.export", "--run={folder}"], tmp_path)

@@ -22,56 +22,12 @@ import pytest
 from dtql_jax.training.metrics_log import read_rows
 from dtql_jax.training.run_folder import RunFolder
 from experiments import restore
+from tests.robustness.commands import NETWORKS, ROOT, end, progress, start, wait
 
-ROOT = Path(__file__).parents[2]
-KILLS, PRETRAIN, TRAIN, EVERY, EVALUATE = 24, 1_000, 3_800, 40, 200
-SETTINGS = [
-    "--config.data_transitions=3000",
-    f"--config.pretrain_steps={PRETRAIN}",
-    f"--steps={TRAIN}",
-    "--seeds=2",
-    "--config.batch_size=16",
-    "--config.updates_per_call=10",
-    f"--config.log_every={EVERY}",
-    f"--config.checkpoint_every={EVERY}",
-    f"--config.eval_every={EVALUATE}",
-    "--config.eval_episodes=1",
-    "--config.final_eval_episodes=2",
-    "--config.algorithm.hidden_dim=16",
-    "--config.algorithm.num_candidates=4",
-]
+KILLS, PRETRAIN, TRAIN, EVERY, EVALUATE = 21, 1_000, 3_800, 40, 200
+SETTINGS = (*NETWORKS, f"--config.pretrain_steps={PRETRAIN}", f"--steps={TRAIN}")
 
 pytestmark = pytest.mark.soak
-
-
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A machine of its own: no dataset, no cache but that of compiled programs."""
-    home = tmp_path_factory.mktemp("home")
-    own = {"MINARI_DATASETS_PATH": str(home / "minari"), "DTQL_JAX_CACHE": str(home / "cache")}
-    return os.environ | own
-
-
-def start(environment: dict[str, str], name: str, *arguments: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", f"experiments.{name}", *arguments],
-        cwd=ROOT,
-        env=environment,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-    )
-
-
-def end(process: subprocess.Popen) -> None:
-    said = process.communicate()[1]
-    assert process.returncode == 0, said
-
-
-def progress(folder: Path) -> int:
-    """The update of the last row of metrics.csv."""
-    rows = read_rows(folder / "metrics.csv")
-    return int(rows[-1]["update"]) if rows else 0
 
 
 def amid_a_checkpoint(folder: Path) -> bool:
@@ -86,14 +42,16 @@ def amid_an_evaluation(folder: Path) -> bool:
     return due and update not in done
 
 
-def wait(process: subprocess.Popen, reached: Callable[[], bool], seconds: float = 600.0) -> bool:
-    """Waits for a moment of a process; False if it ends before, or the moment does not come."""
-    deadline = time.monotonic() + seconds
-    while process.poll() is None and time.monotonic() < deadline:
-        if reached():
-            return True
-        time.sleep(0.001)
-    return False
+def assert_refused(environment: dict[str, str], folder: Path, process: subprocess.Popen) -> None:
+    """That no other command gets into the folder of a process that lives."""
+    process.send_signal(signal.SIGSTOP)  # or it would be at its end before they have begun
+    try:
+        for name, *arguments in (("resume",), ("evaluate", "--episodes=1")):
+            second = start(environment, name, f"--run={folder}", "--quiet", *arguments)
+            assert "in use by a run that is still alive" in second.communicate()[1]
+            assert second.returncode == 2
+    finally:
+        process.send_signal(signal.SIGCONT)
 
 
 def parameters(path: Path) -> list[np.ndarray]:
@@ -132,6 +90,11 @@ def test_twenty_kills_of_the_real_commands_leave_the_same_run(
         devices = 2 if kills % 2 else 1
         flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
         process = start(environment | flags, "resume", f"--run={killed}")
+        if kills == KILLS // 2:
+            # the lock of the dead process holds nobody up, that of the living one does
+            row = progress(killed)
+            assert wait(process, lambda row=row: progress(killed) > row)
+            assert_refused(environment, killed, process)
     end(process)
     record_property("cases", kills)
     record_property("faults", "SIGKILL amid " + ", ".join(f"{at}: {n}" for at, n in seen.items()))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.robustness.test_kill_runs import SETTINGS, environment, start  # noqa: F401
+from tests.robustness.commands import SMALL, start
 
 pytestmark = pytest.mark.slow
 FEW = [
@@ -33,13 +33,13 @@ def workers_of(pid: int) -> list[int]:
 
 @pytest.mark.parametrize("kills", [1, 2])
 def test_killed_workers(
-    environment: dict[str, str],  # noqa: F811
+    environment: dict[str, str],
     tmp_path: Path,
     kills: int,
     record_property: Callable[[str, object], None],
 ) -> None:
     out = tmp_path / "run"
-    process = start(environment, "train", f"--out={out}", *SETTINGS, *FEW)
+    process = start(environment, "train", f"--out={out}", *SMALL, *FEW)
     done: set[int] = set()
     while len(done) < kills and process.poll() is None:
         for pid in set(workers_of(process.pid)) - done:
