@@ -1,0 +1,106 @@
+"""The bandit whose reward has two best modes, and where samples of a policy lie in it."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dtql_jax.errors import UserError
+from dtql_jax.training.display import Display
+from dtql_jax.types import Transition
+from experiments.bandit_study import problems, scoring
+from experiments.bandit_study.problems import Bandit
+from experiments.two_modes_study import training
+
+CORNERS = problems.EXTENT * np.array([[1.0, 1.0], [-1.0, -1.0]])  # of equal reward, and the best
+UNITS = ("data", "box")
+# how each algorithm acts by its paper, where critics choose among candidates
+ACTING = {"dtql": "softmax", "dql": "softmax", "idql": "argmax"}
+
+
+class Numbers(NamedTuple):
+    """Where the samples of P members lie.
+
+    Attributes:
+      reward: mean over the best modes' reward.
+      at: [P, 2] share at each of CORNERS: within three deviations of its centre.
+      outside: share outside the support, more than three deviations from all data.
+    """
+
+    reward: float
+    at: np.ndarray
+    outside: float
+
+    @property
+    def larger(self) -> np.ndarray:
+        """[P], of each member's samples at a corner, the share at its favourite; NaN: none is."""
+        total = self.at.sum(axis=1)
+        with np.errstate(invalid="ignore"):
+            return np.where(total > 0, self.at.max(axis=1) / total, np.nan)
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """UserError where a setting of the bandit's configuration is out of range."""
+    for name, least in (("points", 2), ("samples", 1), ("batch_size", 1)):
+        if config[name] < least:
+            raise UserError(f"bandit.{name} is {config[name]}; expected at least {least}")
+    training.check("bandit", config["algorithms"])
+    for name, entry in config["algorithms"].items():
+        if entry["unit"] not in UNITS:
+            raise UserError(
+                f"bandit.algorithms.{name}.unit is {entry['unit']!r}; expected one of {UNITS}"
+            )
+        if entry["algorithm"] not in ACTING:
+            raise UserError(
+                f"bandit.algorithms.{name}.algorithm is {entry['algorithm']!r}; expected one of "
+                f"{tuple(ACTING)}"
+            )
+
+
+def make(config: Mapping[str, Any], seed: int) -> Bandit:
+    """The bandit: 25 Gaussians, the reward highest at two opposite ones."""
+    return problems.make("gaussians", "two_corners", config["points"], seed)
+
+
+def run(
+    config: Mapping[str, Any], bandit: Bandit, name: str, seeds: list[int], display: Display
+) -> dict[str, np.ndarray]:
+    """Trains one algorithm and draws samples.
+
+    An update sees Q = reward: the episode ends after its action. Actions come in the bandit's own
+    unit ("data"), or divided by its bound ("box"), which is what a DDPM of unit noise asks for.
+
+    Returns:
+      "policy" [P, S, 2], the policy's own draws (IDQL: its behaviour model's), and "acting"
+      [P, S, 2], what it does with its critics' choice; both in the bandit's unit.
+    """
+    entry = config["algorithms"][name]
+    own = entry["unit"] == "data"
+    scale = 1.0 if own else bandit.bound
+    plain = bandit.transitions()
+    data = Transition(
+        plain.observations,
+        (plain.actions / scale).astype(np.float32),
+        plain.next_observations,
+        plain.rewards,
+        np.zeros_like(plain.masks),
+    )
+    bound = {"max_action": bandit.bound if own else 1.0}
+    fitted = training.fit(entry, data, seeds, config["batch_size"], display, **bound)
+    selections = {"policy": "single", "acting": ACTING[entry["algorithm"]]}
+    return {
+        key: scale
+        * training.draw(fitted, entry, config["samples"], action_selection=selection, **bound)
+        for key, selection in selections.items()
+    }
+
+
+def numbers(samples: np.ndarray, bandit: Bandit) -> Numbers:
+    """The numbers of samples [P, S, 2]."""
+    found = [scoring.score(own, bandit) for own in samples]
+    distance = np.linalg.norm(samples[:, :, None] - CORNERS, axis=-1)
+    return Numbers(
+        reward=float(np.mean([np.nan if one.reward is None else one.reward for one in found])),
+        at=np.mean(distance <= scoring.SUPPORT * bandit.std, axis=1),
+        outside=float(np.mean([one.outside for one in found])),
+    )
