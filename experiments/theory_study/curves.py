@@ -28,6 +28,7 @@ NEGLIGIBLE = 1e-12  # weight of a Gauss-Hermite node that is left out
 # what the ELBO bounds is the density of whole samples of the diffusion policy: noise SIGMA_MIN is
 # on the data where the levels end, and the last step, a Gaussian of this deviation, adds it again
 LAST_NOISE = float(np.sqrt(2.0)) * edm.SIGMA_MIN
+INSIDE = 0.99  # share of the mass of p
 TOLERANCE = 0.01  # nats, of quadrature in float32
 
 
@@ -100,6 +101,7 @@ class Numbers(NamedTuple):
       distance: from `minimum` to the highest mode.
       least_gap: smallest value over the grid of curve + log p, in nats (p as the diffusion's last
         step leaves it, with noise LAST_NOISE).
+      least_inside: the same over the actions of highest density that hold INSIDE of the mass.
       held: share of the grid on which the curve lies above -log p, up to TOLERANCE.
       mean_gap: mean of curve + log p under p, in nats: the divergence that the bound costs.
       correlation: Pearson's, of the curve and -log p over the grid.
@@ -111,6 +113,7 @@ class Numbers(NamedTuple):
     highest_mode: float
     distance: float
     least_gap: float
+    least_inside: float
     held: float
     mean_gap: float
     correlation: float
@@ -123,7 +126,9 @@ def numbers(actions: np.ndarray, curve: np.ndarray, mixture: Mixture) -> Numbers
     minimum = float(actions[np.argmin(curve)])
     inner = (curve[1:-1] < curve[:-2]) & (curve[1:-1] <= curve[2:])
     gap = curve + log_p
-    mass = np.exp(log_p)
+    mass = np.exp(log_p) / np.sum(np.exp(log_p))
+    order = np.argsort(-mass)
+    inside = order[: int(np.searchsorted(np.cumsum(mass[order]), INSIDE)) + 1]
     return Numbers(
         minimum=minimum,
         minima=[float(a) for a in actions[1:-1][inner]],
@@ -131,7 +136,8 @@ def numbers(actions: np.ndarray, curve: np.ndarray, mixture: Mixture) -> Numbers
         highest_mode=float(modes[0]),
         distance=abs(minimum - float(modes[0])),
         least_gap=float(gap.min()),
+        least_inside=float(gap[inside].min()),
         held=float(np.mean(gap >= -TOLERANCE)),
-        mean_gap=float(np.sum(mass * gap) / np.sum(mass)),
+        mean_gap=float(np.sum(mass * gap)),
         correlation=float(np.corrcoef(curve, -log_p)[0, 1]),
     )

@@ -17,7 +17,8 @@ _TITLES = {
     "edm": "EDM's weight, as DTQL trains",
     "elbo": "ELBO's weight, as the theorem asks",
 }
-_ABOVE, _BELOW = 5.2, 2.6  # nats of the picture above and below the highest mode's -log p
+_ABOVE, _BELOW = 5.2, 2.4  # nats of the picture above and below the highest mode's -log p
+_DENSITY = 1.2  # height of the density's highest mode, in nats of the picture
 
 
 def figure(
@@ -40,14 +41,16 @@ def figure(
     bottom = -float(log_p.max()) - _BELOW
     for axes, weights in zip(panels, WEIGHTINGS, strict=True):
         own = [curve for curve in found if curve.weights == weights]
-        density = bottom + 1.5 * np.exp(log_p - log_p.max())
+        density = bottom + _DENSITY * np.exp(log_p - log_p.max())
         axes.fill_between(actions, bottom, density, color="#D5DAE0", linewidth=0)
         axes.plot(actions, density, color=_LIGHT, linewidth=0.8)
         for i, mode in enumerate(modes):
             axes.axvline(mode, color=_LIGHT, linewidth=0.9, linestyle=(0, (2, 3)), zorder=0)
+            top = bottom + _DENSITY * float(np.exp(mixture.log_density(mode) - log_p.max()))
             axes.annotate(
-                "highest mode" if i == 0 else "mode", (mode, bottom), (5, 4),
+                "highest mode" if i == 0 else "mode", (mode, top), (0, 3), ha="center",
                 textcoords="offset points", fontsize=8, color=_GREY,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0},
             )  # fmt: skip
         axes.plot(actions, -log_p, color=_INK, linewidth=3.4, alpha=0.35, label="$-\\log\\,p(a|s)$")
         for curve in own:
@@ -69,6 +72,13 @@ def figure(
                 markeredgecolor="white", markeredgewidth=0.8,
                 zorder=6 if curve.seed is None else 7,
             )  # fmt: skip
+        at = int(np.argmin(own[0].values))
+        axes.annotate(
+            f"minimum at {actions[at]:.3f}", (actions[at], own[0].values[at]),
+            (0, 11 if own[0].values[at] > 0.0 else -18),
+            textcoords="offset points", ha="center", fontsize=9, color=BLUE,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0, "alpha": 0.85},
+        )  # fmt: skip
         axes.set_title(_TITLES[weights], loc="left", fontsize=12, fontweight="bold", color=_INK)
         axes.set(xlim=(-1, 1), ylim=(bottom, bottom + _BELOW + _ABOVE), xlabel="action a")
         axes.tick_params(colors=_GREY, labelsize=9, length=3)
