@@ -44,7 +44,6 @@ def check(config: Mapping[str, Any]) -> None:
     for name, least in (("points", 2), ("samples", 1), ("batch_size", 1)):
         if config[name] < least:
             raise UserError(f"bandit.{name} is {config[name]}; expected at least {least}")
-    training.check("bandit", config["algorithms"])
     for name, entry in config["algorithms"].items():
         if entry["unit"] not in UNITS:
             raise UserError(
@@ -55,6 +54,7 @@ def check(config: Mapping[str, Any]) -> None:
                 f"bandit.algorithms.{name}.algorithm is {entry['algorithm']!r}; expected one of "
                 f"{tuple(ACTING)}"
             )
+    training.check("bandit", config["algorithms"])
 
 
 def make(config: Mapping[str, Any], seed: int) -> Bandit:

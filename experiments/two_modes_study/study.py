@@ -25,12 +25,25 @@ def check(config: Mapping[str, Any]) -> None:
     corners.check(config["bandit"])
     ring.check(config["maze"])
     training.check("maze", config["maze"]["algorithms"])
+    for part in ("bandit", "maze"):
+        for name in config[part]["algorithms"]:
+            if name.partition("_")[0] not in NAMES:
+                raise UserError(
+                    f"{part}.algorithms has {name!r}; expected {', '.join(NAMES)}, or one of them "
+                    "followed by _ and a word"
+                )
 
 
 def title(name: str) -> str:
     """How an algorithm's entry is written: the algorithm's name and what follows a "_"."""
     algorithm, _, variant = name.partition("_")
     return NAMES.get(algorithm, algorithm) + (f", {variant.replace('_', ' ')}" if variant else "")
+
+
+def names(config: Mapping[str, Any], part: str) -> list[str]:
+    """The entries of a part of the study ("bandit", "maze"), DTQL's first."""
+    order = list(NAMES)
+    return sorted(config[part]["algorithms"], key=lambda n: (order.index(n.partition("_")[0]), n))
 
 
 def seeds(config: Mapping[str, Any]) -> list[int]:
@@ -56,7 +69,7 @@ def run(
     """
     found = store.load(kept, config)
     for part, function, data in (("bandit", corners.run, bandit), ("maze", maze.run, collection)):
-        for name in config[part]["algorithms"]:
+        for name in names(config, part):
             if f"{part}/{name}" in found:
                 display.say(f"{part}, {title(name)}: in {kept} already")
                 continue
@@ -69,7 +82,8 @@ def run(
 def bandit_rows(config: Mapping[str, Any], bandit: Bandit, found: Found) -> list[dict[str, Any]]:
     """Two rows of numbers for each algorithm: the policy's own draws, and what acts."""
     rows = []
-    for name, entry in config["bandit"]["algorithms"].items():
+    for name in names(config, "bandit"):
+        entry = config["bandit"]["algorithms"][name]
         for kind in ("policy", "acting"):
             numbers = corners.numbers(found[f"bandit/{name}"][kind], bandit)
             shares = numbers.at.mean(axis=0)
@@ -110,7 +124,8 @@ def maze_rows(
             "steps": data.steps,
         }
     ]
-    for name, entry in config["maze"]["algorithms"].items():
+    for name in names(config, "maze"):
+        entry = config["maze"]["algorithms"][name]
         own = found[f"maze/{name}"]
         members = maze.member_numbers(own)
         by_seed = np.array([member.shares for member in members])
