@@ -31,7 +31,7 @@ class Mixture(NamedTuple):
         total = np.sqrt(np.square(self.stds) + sigma**2)
         exponent = -0.5 * ((actions - np.asarray(self.means)) / total) ** 2
         scale = np.asarray(self.weights) / (np.sqrt(2.0 * np.pi) * total)
-        return special.logsumexp(exponent, b=scale, axis=-1)
+        return np.asarray(special.logsumexp(exponent, b=scale, axis=-1))
 
     def modes(self) -> np.ndarray:
         """The local maxima of p within [-1, 1], the highest first: [M]."""

@@ -44,7 +44,7 @@ def figure(
     """
     from matplotlib.figure import Figure
 
-    rows = {part: study.names(config, part) for part in ("bandit", "maze")}
+    rows = {part: study.names(config, part) for part in study.PARTS}
     columns = 1 + max(len(names) for names in rows.values())
     drawn = Figure((2.75 * columns, 5.9), layout="constrained", facecolor="white")
     grid = drawn.subplots(2, columns, squeeze=False, height_ratios=(1.0, 0.95))

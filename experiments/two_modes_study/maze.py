@@ -27,7 +27,7 @@ def run(
       other, [sum of (lengths + 1), 2].
     """
     data = collection.data
-    rewards = transform_rewards(data.rewards, 1.0, config["reward_shift"])
+    rewards = transform_rewards(np.asarray(data.rewards), 1.0, config["reward_shift"])
     fitted = training.fit(
         config["algorithms"][name],
         data._replace(rewards=rewards),

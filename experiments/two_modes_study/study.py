@@ -14,6 +14,7 @@ from experiments.two_modes_study import corners, maze, ring, store, training
 from experiments.two_modes_study.ring import Collection
 from experiments.two_modes_study.store import Found
 
+PARTS = ("bandit", "maze")
 NAMES = {"dtql": "DTQL", "dql": "DQL", "idql": "IDQL"}
 
 
@@ -25,7 +26,7 @@ def check(config: Mapping[str, Any]) -> None:
     corners.check(config["bandit"])
     ring.check(config["maze"])
     training.check("maze", config["maze"]["algorithms"])
-    for part in ("bandit", "maze"):
+    for part in PARTS:
         for name in config[part]["algorithms"]:
             if name.partition("_")[0] not in NAMES:
                 raise UserError(
@@ -68,13 +69,17 @@ def run(
       display: what the user sees.
     """
     found = store.load(kept, config)
-    for part, function, data in (("bandit", corners.run, bandit), ("maze", maze.run, collection)):
+    for part in PARTS:
         for name in names(config, part):
             if f"{part}/{name}" in found:
                 display.say(f"{part}, {title(name)}: in {kept} already")
                 continue
             display.about(f"{part}, {title(name)}", f"{config['seeds']} seeds")
-            found[f"{part}/{name}"] = function(config[part], data, name, seeds(config), display)
+            if part == "bandit":
+                own = corners.run(config[part], bandit, name, seeds(config), display)
+            else:
+                own = maze.run(config[part], collection, name, seeds(config), display)
+            found[f"{part}/{name}"] = own
             store.save(kept, config, found)
     return found
 
