@@ -4,7 +4,7 @@
 
 The bandit's reward is highest at two opposite corners of its data; the maze has two ways of equal
 length, and its data takes each half the time. Writes two_modes.png, table.md, table.json, run.json
-and samples.npz. What samples.npz already holds of the same configuration is not trained again: a
+and samples.npz. What samples.npz already holds of the same settings is not trained again, so that a
 study that was stopped goes on.
 """
 

@@ -101,6 +101,10 @@ def test_files_tables_and_picture(tmp_path: Path, collection: ring.Collection) -
     assert again.keys() == found.keys()
     np.testing.assert_array_equal(again["maze/dql"]["paths"], found["maze/dql"]["paths"])
     assert store.load(tmp_path / "samples.npz", config | {"seed": 1}) == {}
+    changed = two_modes_config.get_config()
+    changed.seeds, changed.maze.algorithms.dql.settings.eta = 2, 2.0
+    kept = store.load(tmp_path / "samples.npz", changed.to_dict())
+    assert kept.keys() == found.keys() - {"maze/dql"}
     (tmp_path / "torn.npz").write_bytes((tmp_path / "samples.npz").read_bytes()[:300])
     assert store.load(tmp_path / "torn.npz", config) == {}
 
