@@ -3,8 +3,9 @@
 import ml_collections
 
 # what all algorithms share, so that a study of them takes minutes on two cores
-SHARED = {"learning_rate": 1e-3, "critic_learning_rate": 1e-3, "hidden_dim": 64}
-SHARED |= {"num_candidates": 64}  # actions drawn for the critics to choose among
+SHARED = {"hidden_dim": 64, "num_candidates": 64}  # candidates: drawn for the critics to choose
+BANDIT = SHARED | {"learning_rate": 3e-3, "critic_learning_rate": 3e-3}  # the paper's
+MAZE = SHARED | {"learning_rate": 1e-3, "critic_learning_rate": 1e-3}
 SMALL_IDQL = {"num_blocks": 1, "lr_decay": False, "batch_use": "whole", "ema_rate": 0.01}
 
 
@@ -19,12 +20,12 @@ def get_config() -> ml_collections.ConfigDict:
     bandit.samples = 500  # of each member
     bandit.batch_size = 256  # actions in an update
     bandit.algorithms = ml_collections.ConfigDict()
-    edm = {"expectile": 0.95, "time_dim": 4, "clip_denoised": False, "num_candidates": 64}
+    edm = {"expectile": 0.95, "time_dim": 4, "clip_denoised": False}
     # unit: of the actions, as the data has them or in [-1, 1], as a DDPM's schedule asks
-    bandit.algorithms.dtql = _entry("dtql", SHARED | edm, 0, 2_500, unit="data")
-    bandit.algorithms.dql = _entry("dql", SHARED | {"eta": 1.0}, 0, 2_500, unit="box")
-    idql = SHARED | SMALL_IDQL | {"expectile": 0.95}
-    bandit.algorithms.idql = _entry("idql", idql, 0, 2_500, unit="box")
+    bandit.algorithms.dtql = _entry("dtql", BANDIT | edm, 0, 3_500, unit="data")
+    bandit.algorithms.dql = _entry("dql", BANDIT | {"eta": 1.0}, 0, 3_500, unit="box")
+    idql = BANDIT | SMALL_IDQL | {"expectile": 0.95}
+    bandit.algorithms.idql = _entry("idql", idql, 0, 3_500, unit="box")
 
     maze = config.maze = ml_collections.ConfigDict()
     maze.episodes = 200  # of the planner in the data, half of them each way
@@ -34,11 +35,11 @@ def get_config() -> ml_collections.ConfigDict:
     maze.reward_shift = -1.0  # rewards are trained as -1 a step and 0 at the goal
     maze.batch_size = 256  # transitions in an update
     maze.algorithms = ml_collections.ConfigDict()
-    dtql = SHARED | {"expectile": 0.9, "alpha": 1.0}
+    dtql = MAZE | {"expectile": 0.9, "alpha": 1.0}
     maze.algorithms.dtql = _entry("dtql", dtql | {"gamma": 0.0}, 500, 2_500)
-    maze.algorithms.dql = _entry("dql", SHARED | {"eta": 1.0}, 0, 3_000)
+    maze.algorithms.dql = _entry("dql", MAZE | {"eta": 1.0}, 0, 3_000)
     # values must spread over some 100 steps within these updates
-    idql = SHARED | SMALL_IDQL | {"expectile": 0.9, "tau": 0.02}
+    idql = MAZE | SMALL_IDQL | {"expectile": 0.9, "tau": 0.02}
     maze.algorithms.idql = _entry("idql", idql, 0, 3_000)
     return config
 
