@@ -6,7 +6,7 @@ import ml_collections
 SHARED = {"hidden_dim": 64, "num_candidates": 64}  # candidates: drawn for the critics to choose
 BANDIT = SHARED | {"learning_rate": 3e-3, "critic_learning_rate": 3e-3}  # the paper's
 MAZE = SHARED | {"learning_rate": 1e-3, "critic_learning_rate": 1e-3}
-SMALL_IDQL = {"num_blocks": 1, "lr_decay": False, "batch_use": "whole", "ema_rate": 0.01}
+SMALL_IDQL = {"num_blocks": 1, "lr_decay": False, "batch_use": "halves", "ema_rate": 0.01}
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -21,11 +21,11 @@ def get_config() -> ml_collections.ConfigDict:
     bandit.batch_size = 256  # actions in an update
     bandit.algorithms = ml_collections.ConfigDict()
     edm = {"expectile": 0.95, "time_dim": 4, "clip_denoised": False}
-    # unit: of the actions, as the data has them or in [-1, 1], as a DDPM's schedule asks
-    bandit.algorithms.dtql = _entry("dtql", BANDIT | edm, 0, 3_500, unit="data")
-    bandit.algorithms.dql = _entry("dql", BANDIT | {"eta": 1.0}, 0, 3_500, unit="box")
+    bandit.algorithms.dtql = _entry("dtql", BANDIT | edm, 0, 3_500)
+    # at DQL's default 1 the slope of Q beyond the data drives all samples out of it
+    bandit.algorithms.dql = _entry("dql", BANDIT | {"eta": 0.1}, 0, 3_500)
     idql = BANDIT | SMALL_IDQL | {"expectile": 0.95}
-    bandit.algorithms.idql = _entry("idql", idql, 0, 3_500, unit="box")
+    bandit.algorithms.idql = _entry("idql", idql, 0, 3_500)
 
     maze = config.maze = ml_collections.ConfigDict()
     maze.episodes = 200  # of the planner in the data, half of them each way
@@ -38,14 +38,15 @@ def get_config() -> ml_collections.ConfigDict:
     dtql = MAZE | {"expectile": 0.9, "alpha": 1.0}
     maze.algorithms.dtql = _entry("dtql", dtql | {"gamma": 0.0}, 500, 2_500)
     maze.algorithms.dql = _entry("dql", MAZE | {"eta": 1.0}, 0, 3_000)
-    # values must spread over some 100 steps within these updates
-    idql = MAZE | SMALL_IDQL | {"expectile": 0.9, "tau": 0.02}
+    # values must spread over some 100 steps within these updates; after so few the best by Q of 64
+    # candidates ("argmax") reaches no goal, a draw by the implicit policy's weights does
+    idql = MAZE | SMALL_IDQL | {"expectile": 0.9, "tau": 0.05, "action_selection": "expectile"}
     maze.algorithms.idql = _entry("idql", idql, 0, 3_000)
     return config
 
 
 def _entry(
-    algorithm: str, settings: dict[str, float | bool | str], pretrain: int, train: int, **more: str
+    algorithm: str, settings: dict[str, float | bool | str], pretrain: int, train: int
 ) -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(
         {
@@ -53,6 +54,5 @@ def _entry(
             "pretrain_steps": pretrain,  # updates before the policy learns
             "train_steps": train,  # updates
             "settings": settings,
-            **more,
         }
     )

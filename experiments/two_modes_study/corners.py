@@ -7,13 +7,12 @@ import numpy as np
 
 from dtql_jax.errors import UserError
 from dtql_jax.training.display import Display
-from dtql_jax.types import Transition
 from experiments.bandit_study import problems, scoring
 from experiments.bandit_study.problems import Bandit
 from experiments.two_modes_study import training
 
+FEW = 0.05  # share of the samples at the corners below which they have no favourite
 CORNERS = problems.EXTENT * np.array([[1.0, 1.0], [-1.0, -1.0]])  # of equal reward, and the best
-UNITS = ("data", "box")
 # how each algorithm acts by its paper, where critics choose among candidates
 ACTING = {"dtql": "softmax", "dql": "softmax", "idql": "argmax"}
 
@@ -33,10 +32,10 @@ class Numbers(NamedTuple):
 
     @property
     def larger(self) -> np.ndarray:
-        """[P], of each member's samples at a corner, the share at its favourite; NaN: none is."""
+        """[P], of a member's samples at the corners, the share at its favourite; NaN: too few."""
         total = self.at.sum(axis=1)
         with np.errstate(invalid="ignore"):
-            return np.where(total > 0, self.at.max(axis=1) / total, np.nan)
+            return np.where(total >= FEW, self.at.max(axis=1) / total, np.nan)
 
 
 def check(config: Mapping[str, Any]) -> None:
@@ -45,10 +44,6 @@ def check(config: Mapping[str, Any]) -> None:
         if config[name] < least:
             raise UserError(f"bandit.{name} is {config[name]}; expected at least {least}")
     for name, entry in config["algorithms"].items():
-        if entry["unit"] not in UNITS:
-            raise UserError(
-                f"bandit.algorithms.{name}.unit is {entry['unit']!r}; expected one of {UNITS}"
-            )
         if entry["algorithm"] not in ACTING:
             raise UserError(
                 f"bandit.algorithms.{name}.algorithm is {entry['algorithm']!r}; expected one of "
@@ -67,30 +62,22 @@ def run(
 ) -> dict[str, np.ndarray]:
     """Trains one algorithm and draws samples.
 
-    An update sees Q = reward: the episode ends after its action. Actions come in the bandit's own
-    unit ("data"), or divided by its bound ("box"), which is what a DDPM of unit noise asks for.
+    An episode ends after its action, so that Q is the reward. All algorithms see actions in the
+    bandit's own unit, in which the modes lie 5 apart: five steps of a DDPM, from noise of deviation
+    1, tell them apart there and would not in [-1, 1].
 
     Returns:
       "policy" [P, S, 2], the policy's own draws (IDQL: its behaviour model's), and "acting"
-      [P, S, 2], what it does with its critics' choice; both in the bandit's unit.
+      [P, S, 2], what it does with its critics' choice.
     """
     entry = config["algorithms"][name]
-    own = entry["unit"] == "data"
-    scale = 1.0 if own else bandit.bound
-    plain = bandit.transitions()
-    data = Transition(
-        plain.observations,
-        (plain.actions / scale).astype(np.float32),
-        plain.next_observations,
-        plain.rewards,
-        np.zeros_like(plain.masks),
-    )
-    bound = {"max_action": bandit.bound if own else 1.0}
+    data = bandit.transitions()
+    data = data._replace(masks=np.zeros_like(data.masks))
+    bound = {"max_action": bandit.bound}
     fitted = training.fit(entry, data, seeds, config["batch_size"], display, **bound)
     selections = {"policy": "single", "acting": ACTING[entry["algorithm"]]}
     return {
-        key: scale
-        * training.draw(fitted, entry, config["samples"], action_selection=selection, **bound)
+        key: training.draw(fitted, entry, config["samples"], action_selection=selection, **bound)
         for key, selection in selections.items()
     }
 

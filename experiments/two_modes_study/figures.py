@@ -43,14 +43,20 @@ def figure(
       path: of the PNG.
     """
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     rows = {part: study.names(config, part) for part in study.PARTS}
     columns = 1 + max(len(names) for names in rows.values())
-    drawn = Figure((2.75 * columns, 5.9), layout="constrained", facecolor="white")
-    grid = drawn.subplots(2, columns, squeeze=False, height_ratios=(1.0, 0.95))
+    layout = ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.09, rect=(0.0, 0.0, 1.0, 0.97))
+    drawn = Figure((2.75 * columns, 6.1), layout=layout, facecolor="white")
+    grid = drawn.subplots(2, columns, squeeze=False, height_ratios=(1.0, 0.8))
     for axes in grid.flat:
         axes.set_visible(False)
+    # the names stand above the upper row alone where both rows have the same
+    same = rows["bandit"] == rows["maze"]
     _bandit_panel(grid[0][0], bandit, None, "data")
+    for axes, words in zip(grid[:, 0], ("bandit", "maze"), strict=True):
+        axes.set_ylabel(words, fontsize=11, fontweight="bold", color=_INK, labelpad=4)
     for axes, name in zip(grid[0][1:], rows["bandit"], strict=False):
         samples = found[f"bandit/{name}"]["acting"]
         numbers = corners.numbers(samples, bandit)
@@ -63,7 +69,9 @@ def figure(
         )
     _below(grid[0][0], "dark: high reward", "stars: the two best modes")
     walls = Maze(tuple(tuple(row) for row in ring.MAP), 1.0)
-    _maze_panel(grid[1][0], walls, [collection.paths[:_DATA_PATHS]], "data", [_GREY])
+    _maze_panel(
+        grid[1][0], walls, [collection.paths[:_DATA_PATHS]], "" if same else "data", [_GREY]
+    )
     data = collection.numbers
     _below(
         grid[1][0],
@@ -73,7 +81,7 @@ def figure(
     entries = {row["algorithm"]: row for row in study.maze_rows(config, collection, found)}
     for axes, name in zip(grid[1][1:], rows["maze"], strict=False):
         members = maze.split(found[f"maze/{name}"])
-        _maze_panel(axes, walls, members, study.title(name), _SEEDS)
+        _maze_panel(axes, walls, members, "" if same else study.title(name), _SEEDS)
         row = entries[study.title(name)]
         steps = "" if row["steps"] is None else f", {row['steps']:.0f} steps"
         _below(
@@ -87,7 +95,8 @@ def figure(
 
 def _titled(axes: Axes, title: str) -> None:
     axes.set_visible(True)
-    axes.set_title(title, fontsize=11, fontweight="bold", color=_INK)
+    if title:
+        axes.set_title(title, fontsize=11, fontweight="bold", color=_INK)
     for spine in axes.spines.values():
         spine.set_color(_LIGHT)
 
@@ -131,7 +140,7 @@ def _maze_panel(
         for i, paths in enumerate(members):
             if episode < len(paths):
                 axes.plot(
-                    *paths[episode].T, color=colors[i % len(colors)], linewidth=0.9, alpha=0.45,
+                    *paths[episode].T, color=colors[i % len(colors)], linewidth=1.0, alpha=0.5,
                     solid_capstyle="round",
                 )  # fmt: skip
     for kind, marker, size in (("r", "o", 6), ("g", "*", 13)):

@@ -133,7 +133,6 @@ def test_wrong_settings_are_named() -> None:
     for field, value, said in (
         ("seeds", 0, "seeds is 0"),
         ("bandit.samples", 0, "bandit.samples is 0"),
-        ("bandit.algorithms.dql.unit", "cm", "bandit.algorithms.dql.unit is 'cm'"),
         ("bandit.algorithms.dql.algorithm", "bc", "dql.algorithm is 'bc'"),
         ("maze.algorithms.idql.train_steps", 0, "maze.algorithms.idql.train_steps is 0"),
         ("maze.algorithms.dtql.settings.hidden_dim", 0, "dtql: hidden_dim is 0"),
