@@ -15,7 +15,7 @@ given = $(if $($(1)),--$(2)=$($(1)))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train resume reproduce evaluate compare sweep report export video decisions data data-info bench test test-slow soak check docs types lint hooks lock clean
-.PHONY: bandits table
+.PHONY: bandits theory two-modes ablate finetune table
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
@@ -65,6 +65,12 @@ decisions: $(READY)  ## Candidates, diffusion samples and Q at states of a point
 
 bandits: $(READY)  ## The paper's 2D bandits, trust region against KL: OUT= FULL=1 ANIMATE=1
 	@$(RUN_PYTHON) -m experiments.bandits $(if $(FULL),--full) $(if $(ANIMATE),--animate) $(call given,OUT,out) $(ARGS)
+
+theory: $(READY)  ## The trust-region loss against -log p, EDM's weight and the ELBO's: OUT=
+	@$(RUN_PYTHON) -m experiments.theory $(call given,OUT,out) $(ARGS)
+
+two-modes: $(READY)  ## DTQL, DQL and IDQL where two modes are equally good: OUT=
+	@$(RUN_PYTHON) -m experiments.two_modes $(call given,OUT,out) $(ARGS)
 
 data: $(READY)  ## Get or collect a task's data without training: ENV= SOURCE=
 	@$(RUN_PYTHON) -m experiments.collect --env=$(ENV) $(call given,SOURCE,source) $(ARGS)
