@@ -15,7 +15,7 @@ given = $(if $($(1)),--$(2)=$($(1)))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train resume reproduce evaluate compare sweep report export video decisions data data-info bench test test-slow soak check docs types lint hooks lock clean
-.PHONY: bandits
+.PHONY: bandits finetune ablate
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
@@ -62,6 +62,12 @@ decisions: $(READY)  ## Candidates, diffusion samples and Q at states of a point
 
 bandits: $(READY)  ## The paper's 2D bandits, trust region against KL: OUT= FULL=1 ANIMATE=1
 	@$(RUN_PYTHON) -m experiments.bandits $(if $(FULL),--full) $(if $(ANIMATE),--animate) $(call given,OUT,out) $(ARGS)
+
+finetune: $(READY)  ## Go on online from an offline run, against offline and scratch: RUN= STEPS= OUT=
+	@$(RUN_PYTHON) -m experiments.finetune --run=$(RUN) $(call given,STEPS,steps) $(call given,OUT,out) $(ARGS)
+
+ablate: $(READY)  ## The paper's ablations on three tasks, tables and a figure: OUT= FULL=1
+	@$(RUN_PYTHON) -m experiments.ablations $(if $(FULL),--full) $(call given,OUT,out) $(ARGS)
 
 data: $(READY)  ## Get or collect a task's data without training: ENV= SOURCE=
 	@$(RUN_PYTHON) -m experiments.collect --env=$(ENV) $(call given,SOURCE,source) $(ARGS)
