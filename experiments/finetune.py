@@ -1,6 +1,6 @@
 """Goes on from an offline run with new data from its environment; draws the learning curves.
 
-    python -m experiments.finetune --run=runs/mine --steps=3000 --out=results/finetune
+    python -m experiments.finetune --run=runs/mine --steps=3000 --out=runs/finetuned
 
 Arms (--config.arms): symmetric (half of each batch is new data), uniform (old and new data as one
 dataset), offline (the same number of updates without new data), scratch (fresh networks, new data
@@ -73,6 +73,8 @@ def _open(out: Path, about: dict[str, Any], circumstances: dict[str, Any]) -> No
 
 def _study(run: dict[str, Any], settings: dict[str, Any], display: Any) -> Any:
     """The data of the run and all that its arms share; UserError where the data are others."""
+    import numpy as np
+
     from dtql_jax.datasets.transitions import transform_rewards
     from experiments import runner
     from experiments.finetuning.arms import Study
@@ -89,8 +91,9 @@ def _study(run: dict[str, Any], settings: dict[str, Any], display: Any) -> Any:
             f"the run was trained on {stored['dataset_id']} ({stored['fingerprint'][:19]}); found "
             f"{info.dataset_id} ({info.fingerprint[:19]}), other data"
         )
-    transform = runner.reward_transform(config, data.rewards)
-    data = data._replace(rewards=transform_rewards(data.rewards, *transform))
+    rewards = np.asarray(data.rewards)
+    transform = runner.reward_transform(config, rewards)
+    data = data._replace(rewards=transform_rewards(rewards, *transform))
     return Study(settings, config, runner.members_of(run), data, info, transform, {})
 
 

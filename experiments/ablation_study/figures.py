@@ -88,7 +88,7 @@ def _style(axes: Any) -> None:
     axes.set_axisbelow(True)
 
 
-def _draw(axes: Any, at: Sequence[float], rows: Sequence[Mapping[str, Any]], colour: str) -> None:
+def _draw(axes: Any, at: Any, rows: Sequence[Mapping[str, Any]], colour: str) -> None:
     for x, found in zip(at, rows, strict=True):
         seeds = np.asarray(found["scores_by_seed"])
         axes.plot(np.full(len(seeds), x), seeds, ".", color=colour, alpha=0.3, markersize=3.5)

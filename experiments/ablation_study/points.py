@@ -72,7 +72,7 @@ def task_config(config: Mapping[str, Any], name: str, algorithm: str = "dtql") -
     own = config["settings"][name]
     budget = copy.deepcopy(dict(own[config["budget"]]))
     settings = budget.pop("algorithm", {})
-    found = get_config(f"{own['task']},{budget.pop('preset', 'auto')},{algorithm}")
+    found: Any = get_config(f"{own['task']},{budget.pop('preset', 'auto')},{algorithm}")
     for field, value in budget.items():
         found[field] = value
     for field, value in settings.items():

@@ -66,4 +66,8 @@ def get_config() -> ml_collections.ConfigDict:
         preset = "full" if name == "pointmaze" else "paper"
         own.full = ml_collections.ConfigDict({"source": "generated", "preset": preset})
         config.settings[name] = own
+    # an ant that has learnt less does not walk yet
+    config.settings.antmaze.short.update({"pretrain_steps": 250, "train_steps": 1_500})
+    config.settings.antmaze.short.update({"eval_every": 1_500})
+    config.settings.antmaze.short.algorithm.hidden_dim = 128
     return config

@@ -77,6 +77,7 @@ class Collector:
                 raise StuckError(
                     f"{self._spec.env_id} failed while collecting: {reason}"
                 ) from error
+            reward = float(reward)
             reached = self._spec.success == "reward" and reward > 0
             rewards[i], masks[i] = reward, not (terminated or reached)
             self._step[i] += 1
