@@ -72,6 +72,12 @@ theory: $(READY)  ## The trust-region loss against -log p, EDM's weight and the 
 two-modes: $(READY)  ## DTQL, DQL and IDQL where two modes are equally good: OUT=
 	@$(RUN_PYTHON) -m experiments.two_modes $(call given,OUT,out) $(ARGS)
 
+finetune: $(READY)  ## Go on online from an offline run, against offline and scratch: RUN= STEPS= OUT=
+	@$(RUN_PYTHON) -m experiments.finetune --run=$(RUN) $(call given,STEPS,steps) $(call given,OUT,out) $(ARGS)
+
+ablate: $(READY)  ## The paper's ablations on three tasks, tables and a figure: OUT= FULL=1
+	@$(RUN_PYTHON) -m experiments.ablations $(if $(FULL),--full) $(call given,OUT,out) $(ARGS)
+
 data: $(READY)  ## Get or collect a task's data without training: ENV= SOURCE=
 	@$(RUN_PYTHON) -m experiments.collect --env=$(ENV) $(call given,SOURCE,source) $(ARGS)
 

@@ -93,9 +93,9 @@ def start(
     display = _of_this_host(display)
     hosts.on_first(lambda: RunFolder.check_free(out))
     placement = Placement(len(members))
-    data, info, seconds = hosts.together(lambda: _load(plain, display))
+    data, info, seconds = hosts.together(lambda: load_data(plain, display))
     _check_same(info)
-    with _evaluator(plain, info, members[placement.own]) as evaluator:
+    with open_evaluator(plain, info, members[placement.own]) as evaluator:
         run = {
             "config": plain,
             "members": [member._asdict() for member in members],
@@ -118,7 +118,7 @@ def resume(path: str | Path, display: Display, should_stop: Stop, debug: bool = 
             raise UserError(f"RUN {path} has ended already; its result is in summary.json")
         config, members = folder.run["config"], members_of(folder.run)
         placement = Placement(len(members))
-        data, info, _ = hosts.together(lambda: _load(config, display))
+        data, info, _ = hosts.together(lambda: load_data(config, display))
         _check_same(info)
         stored = folder.run["dataset"]
         if info.fingerprint != stored["fingerprint"]:
@@ -126,7 +126,7 @@ def resume(path: str | Path, display: Display, should_stop: Stop, debug: bool = 
                 f"RUN {path} was trained on {stored['dataset_id']} ({stored['fingerprint'][:19]}); "
                 f"found {info.dataset_id} ({info.fingerprint[:19]}), other data"
             )
-        with _evaluator(config, info, members[placement.own]) as evaluator:
+        with open_evaluator(config, info, members[placement.own]) as evaluator:
             parts = (data, info, evaluator, placement)
             return _run(folder, *parts, display, should_stop, True, debug)
 
@@ -136,10 +136,10 @@ def evaluate(path: str | Path, episodes: int, display: Display) -> dict[str, Any
     with RunFolder.open(path) as folder:
         config, members = folder.run["config"], members_of(folder.run)
         use_cpu_cores(len(members))
-        data, info, _ = _load(config, display)
+        data, info, _ = load_data(config, display)
         episodes = episodes or final_episodes(config)
         with (
-            _evaluator(config, info, members) as evaluator,
+            open_evaluator(config, info, members) as evaluator,
             Checkpoints(folder.path / "checkpoints") as checkpoints,
         ):
             fit = make_fit(config, data, members, checkpoints=checkpoints, display=display)
@@ -212,7 +212,27 @@ def members_of(run: dict[str, Any]) -> list[Member]:
     return [Member(seed, {}) for seed in seeds_of(run["config"])]
 
 
-def _load(config: dict[str, Any], display: Display) -> tuple[Transition, DatasetInfo, float]:
+def load_data(config: dict[str, Any], display: Display) -> tuple[Transition, DatasetInfo, float]:
+    """The data of a configuration, its rewards transformed; what is known of it; seconds."""
+    data, info, seconds = load_raw(config, display)
+    rewards = np.asarray(data.rewards)
+    rewards = transform_rewards(rewards, *reward_transform(config, rewards))
+    return data._replace(rewards=rewards), info, seconds
+
+
+def reward_transform(config: dict[str, Any], rewards: np.ndarray) -> tuple[float, float]:
+    """(scale, shift) by which rewards are trained, of the dataset's rewards [N] as they came."""
+    scale, shift = config["reward_scale"], config["reward_shift"]
+    if config["reward_standardise"]:
+        # (r - mean) / deviation, then the configuration's own scale and shift
+        deviation = max(float(np.std(rewards)), 1e-8)
+        shift -= scale * float(np.mean(rewards)) / deviation
+        scale /= deviation
+    return scale, shift
+
+
+def load_raw(config: dict[str, Any], display: Display) -> tuple[Transition, DatasetInfo, float]:
+    """As `load_data`, with the rewards as the dataset has them."""
     began = time.monotonic()
     title = f"{config['algorithm']['name']} on {config['task']}"
     display.about(title, f"source {config['source']}")
@@ -227,14 +247,7 @@ def _load(config: dict[str, Any], display: Display) -> tuple[Transition, Dataset
         report=display.say,
         progress=display.advance,
     )
-    scale, shift = config["reward_scale"], config["reward_shift"]
-    if config["reward_standardise"]:
-        # (r - mean) / deviation, then the configuration's own scale and shift
-        deviation = max(float(np.std(data.rewards)), 1e-8)
-        shift -= scale * float(np.mean(data.rewards)) / deviation
-        scale /= deviation
-    rewards = transform_rewards(np.asarray(data.rewards), scale, shift)
-    return data._replace(rewards=rewards), info, time.monotonic() - began
+    return data, info, time.monotonic() - began
 
 
 def _of_this_host(display: Display) -> Display:
@@ -254,9 +267,10 @@ def _check_same(info: DatasetInfo) -> None:
 
 
 @contextlib.contextmanager
-def _evaluator(
+def open_evaluator(
     config: dict[str, Any], info: DatasetInfo, members: Sequence[Member]
 ) -> Iterator[Evaluator]:
+    """The environments of some members; StuckError where one fails within the context."""
     workers = None if config["eval_workers"] < 0 else config["eval_workers"]
     seeds = [member.seed for member in members]
     with Evaluator(info.env, seeds, config["eval_envs"] or None, workers) as evaluator:

@@ -30,7 +30,8 @@ class Tally(NamedTuple):
         return jnp.all(self.broken == -1, axis=-1)
 
 
-Update = Callable[[Any, Tally, Transition, Array, Array], tuple[Any, Tally]]
+# (state, tally, data, run_key, start): the data is a Transition, or what `draw` takes in its place
+Update = Callable[[Any, Tally, Any, Array, Array], tuple[Any, Tally]]
 
 
 def empty_tally(metrics: int) -> Tally:
@@ -66,7 +67,13 @@ def draw_batch(data: Transition, key: Array, batch_size: int) -> Transition:
     return jax.tree.map(lambda x: x[rows], data)
 
 
-def scan_updates(step: Step, metrics: Sequence[str], batch_size: int, num_updates: int) -> Update:
+def scan_updates(
+    step: Step,
+    metrics: Sequence[str],
+    batch_size: int,
+    num_updates: int,
+    draw: Callable[[Any, Array, int], Transition] = draw_batch,
+) -> Update:
     """Returns a function that makes `num_updates` updates.
 
     Args:
@@ -74,6 +81,7 @@ def scan_updates(step: Step, metrics: Sequence[str], batch_size: int, num_update
       metrics: names of the M metrics, all that `step` reports among them.
       batch_size: rows of a batch.
       num_updates: length of the scan (static).
+      draw: (data, key, batch_size) -> batch; whatever `data` it understands.
 
     Returns:
       (state, tally, data, run_key, start) -> (state, tally). Update number k (start <= k < start +
@@ -82,13 +90,11 @@ def scan_updates(step: Step, metrics: Sequence[str], batch_size: int, num_update
       itself at the end of a call, is given back as it came, in this call and all later ones.
     """
 
-    def run(
-        state: Any, tally: Tally, data: Transition, run_key: Array, start: Array
-    ) -> tuple[Any, Tally]:
+    def run(state: Any, tally: Tally, data: Any, run_key: Array, start: Array) -> tuple[Any, Tally]:
         def one(carry: tuple[Any, Tally], k: Array) -> tuple[tuple[Any, Tally], None]:
             state, tally = carry
             batch_key, step_key = jax.random.split(jax.random.fold_in(run_key, k))
-            state, reported = step(state, draw_batch(data, batch_key, batch_size), step_key)
+            state, reported = step(state, draw(data, batch_key, batch_size), step_key)
             values = jnp.stack([jnp.float32(reported.get(name, 0.0)) for name in metrics])
             first = (tally.broken == -1) & ~jnp.isfinite(values)
             return (state, Tally(tally.sums + values, jnp.where(first, k, tally.broken))), None

@@ -1,0 +1,1 @@
+"""Online fine-tuning: collecting, updating, and the pictures of it."""
