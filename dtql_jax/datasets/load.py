@@ -204,7 +204,7 @@ def _generated_source(task: Task, variant: str) -> GeneratedSource:
         names = [name for name in known if name]
         near = near_matches(variant, names) if names else "it has one collection only"
         raise UserError(f"{task.name!r} has no generated data {variant!r}: {near}")
-    return known[variant] if variant else task.generated
+    return known[variant] if variant else usual[0]
 
 
 def _minari_info(
