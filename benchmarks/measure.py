@@ -181,6 +181,7 @@ def publish(
     json_path: str = "",
     draw: Callable[[Any, Sequence[Mapping[str, Any]]], None] | None = None,
     notes: str = "",
+    show: bool = True,
 ) -> None:
     """Writes NAME.json, NAME.md and NAME.png and prints the table.
 
@@ -191,6 +192,7 @@ def publish(
       json_path: of the JSON; the other files lie beside it. "": results/<device>/NAME.json.
       draw: (axes, rows) -> None; None: no picture.
       notes: below the table.
+      show: print the table; False while a long benchmark is under way.
     """
     path = Path(json_path) if json_path else RESULTS / device_name() / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -202,7 +204,8 @@ def publish(
     where += f"; jax {facts['versions']['jax']}, matmul precision {facts['matmul_precision']}"
     text = f"## {title}\n\n{where}\n\n{table(rows)}\n" + (f"\n{notes}\n" if notes else "")
     path.with_suffix(".md").write_text(text)
-    print(text)
+    if show:
+        print(text)
     if draw is not None:
         _draw(path.with_suffix(".png"), title, where, draw, rows)
 
