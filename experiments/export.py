@@ -38,9 +38,6 @@ def acting_config(config: dict[str, Any], selection: str) -> dict[str, Any]:
 def metadata(run: dict[str, Any], config: dict[str, Any], member: int, update: int) -> Any:
     """What the file says of the policy: where it comes from and how it acts."""
     from dtql_jax.training.run_folder import commit, versions
-    from experiments import runner
-
-    who = runner.members_of(run)[member]
     from experiments.runner import members_of
 
     dataset, own = run["dataset"], members_of(run)[member]
@@ -51,7 +48,7 @@ def metadata(run: dict[str, Any], config: dict[str, Any], member: int, update: i
         **{name: dataset[name] for name in names},
         "environment": dataset["env"],
         "algorithm": algorithm["name"],
-        "seed": who.seed,
+        "seed": own.seed,
         "member": member,
         "update": update,
         "checkpoint": "last",
@@ -60,7 +57,7 @@ def metadata(run: dict[str, Any], config: dict[str, Any], member: int, update: i
             for key in ("action_selection", "num_candidates")
             if key in algorithm
         },
-        "settings": dict(algorithm) | who.settings,
+        "settings": algorithm,
         "trained_with": {key: run[key] for key in ("versions", "commit") if key in run},
         "exported_with": {"versions": versions(), "commit": commit()},
     }

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-_NEVER = -1  # the number of no checkpoint; None: no checkpoint is whole
+_ENOUGH = 2  # checkpoints whole in a row, after one that failed: a disk with room for every second
+# one would have a warning for each of the others
 
 
 class Trouble:
@@ -12,7 +13,8 @@ class Trouble:
         """`warn` receives one line."""
         self._warn, self._said = warn, False
         self._rows_kept = False
-        self._failed_at: int | None = _NEVER  # the newest whole checkpoint when a save failed
+        self._newest: int | None = None  # whole checkpoint; None: there is none
+        self._wanted = 0  # more whole checkpoints until saving works again
 
     def rows(self, problem: str, newest: int | None) -> None:
         """Takes down whether rows are kept back.
@@ -22,26 +24,26 @@ class Trouble:
           newest: number of the newest whole checkpoint; None: there is none.
         """
         self._rows_kept = bool(problem)
-        self._forget(newest)
+        self._see(newest)
         if problem:
-            self._say(problem, newest)
+            self._say(problem)
 
     def checkpoint(self, problem: str, newest: int | None) -> None:
         """Takes down that a checkpoint could not be written; arguments as in `rows`."""
-        self._forget(newest)
-        self._failed_at = newest
-        self._say(problem, newest)
+        self._see(newest)
+        self._wanted = _ENOUGH
+        self._say(problem)
 
-    def _forget(self, newest: int | None) -> None:
-        """The trouble is over when no row is kept back and a newer checkpoint is whole."""
-        if newest != self._failed_at:
-            self._failed_at = _NEVER
-        if not self._rows_kept and self._failed_at == _NEVER:
+    def _see(self, newest: int | None) -> None:
+        """The trouble is over when no row is kept back and checkpoints are whole again."""
+        if newest != self._newest:
+            self._newest, self._wanted = newest, max(self._wanted - 1, 0)
+        if not self._rows_kept and not self._wanted:
             self._said = False
 
-    def _say(self, problem: str, newest: int | None) -> None:
+    def _say(self, problem: str) -> None:
         if self._said:
             return
-        self._said = True
+        self._said, newest = True, self._newest
         whole = "no checkpoint is whole yet" if newest is None else f"checkpoint {newest} is whole"
         self._warn(f"{problem}; training goes on, rows are kept until they can be written, {whole}")

@@ -41,6 +41,7 @@ def test_a_long_run_holds_what_a_short_one_does(
     assert growth < GROWTH_KB
     assert late["threads"].max() <= settled["threads"].max()
     assert late["files"].max() <= settled["files"].max()
-    # what the checkpoints and the log held is given back; JAX's own threads and files stay
-    assert table["threads"][-1] <= during["threads"].min()
-    assert table["files"][-1] <= during["files"].min()
+    # what the checkpoints and the log held is given back; JAX's own threads and files stay, which
+    # it may open later than the first checkpoint
+    assert table["threads"][-1] <= late["threads"].min()
+    assert table["files"][-1] <= late["files"].min()

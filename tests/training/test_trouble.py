@@ -10,8 +10,9 @@ CASES = [
     ([(ROWS, None), (ROWS, None)], [0]),
     ([(ROWS, 10), (FAILED, 10), (ROWS, 10), (FAILED, 10)], [0]),
     ([(FAILED, 10), (SAVED, 10), (FAILED, 10)], [0]),  # rows are written, checkpoints are not
-    ([(FAILED, 10), (SAVED, 20), (FAILED, 20)], [0, 2]),
-    ([(FAILED, None), (SAVED, 20), (ROWS, 20)], [0, 2]),
+    ([(FAILED, 10), (SAVED, 20), (FAILED, 20), (SAVED, 30), (FAILED, 30)], [0]),  # room for some
+    ([(FAILED, 10), (SAVED, 20), (SAVED, 30), (FAILED, 30)], [0, 3]),
+    ([(FAILED, None), (SAVED, 20), (ROWS, 20), (SAVED, 30), (ROWS, 30)], [0, 4]),
     ([(ROWS, 10), (SAVED, 10), (ROWS, 10)], [0, 2]),
     ([(ROWS, 10), (FAILED, 10), (SAVED, 10), (ROWS, 10)], [0]),
     ([(SAVED, None), (SAVED, 10)], []),
