@@ -194,7 +194,7 @@ def publish(
       notes: below the table.
       show: print the table; False while a long benchmark is under way.
     """
-    path = Path(json_path) if json_path else RESULTS / device_name() / f"{name}.json"
+    path = result_path(name, json_path)
     path.parent.mkdir(parents=True, exist_ok=True)
     facts = about()
     write_json(path, {"benchmark": name, "title": title, **facts, "rows": list(rows)})
@@ -223,6 +223,20 @@ def _draw(path: Path, title: str, where: str, draw: Any, rows: Any) -> None:
     figure.savefig(path, dpi=130)
 
 
+def result_path(name: str, json_path: str = "") -> Path:
+    """Where `publish` writes the JSON."""
+    return Path(json_path) if json_path else RESULTS / device_name() / f"{name}.json"
+
+
 def read(path: str | Path) -> dict[str, Any]:
     """A result that `publish` wrote."""
     return json.loads(Path(path).read_text())
+
+
+def rows_so_far(name: str, json_path: str = "") -> list[dict[str, Any]]:
+    """Rows of the same device, versions and commit, from a benchmark that was cut off."""
+    path = result_path(name, json_path)
+    if not path.is_file():
+        return []
+    found = read(path)
+    return found["rows"] if all(found[key] == value for key, value in about().items()) else []

@@ -48,6 +48,16 @@ def test_a_timing_ends_after_its_seconds_but_not_before_two_calls() -> None:
     assert len(measure.clock(lambda: 0, 7, seconds=0.0).seconds) == 2
 
 
+def test_rows_of_the_same_device_and_commit_are_kept(tmp_path: Path) -> None:
+    path, rows = tmp_path / "result.json", [{"algorithm": "bc", "updates/s": 1.5}]
+    assert measure.rows_so_far("train_step", str(path)) == []
+    measure.publish("train_step", "title", rows, str(path), show=False)
+    assert measure.rows_so_far("train_step", str(path)) == rows
+    other = json.loads(path.read_text()) | {"commit": "another"}
+    path.write_text(json.dumps(other))
+    assert measure.rows_so_far("train_step", str(path)) == []
+
+
 def test_operations_are_those_counted_by_hand() -> None:
     operations, least_bytes = roofline.step_cost("dtql", 256)
     assert operations == pytest.approx(1.70e9, rel=0.1)
