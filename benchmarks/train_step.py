@@ -2,8 +2,8 @@
 
 python -m benchmarks.train_step --algorithms=dtql,dql --batch_sizes=256,2048 --seeds=1,5,20
 
-Cut off, the same command measures what is missing, on the same device and commit (--noresume: all, as
-after a change of the code that is not committed).
+Cut off, the same command measures what is missing, on the same device and commit (--noresume:
+all, as after a change of the code that is not committed).
 """
 
 from typing import Any

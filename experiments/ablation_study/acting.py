@@ -81,7 +81,8 @@ def _play(
             acting = config | {"algorithm": config["algorithm"] | own}
             fit = runner.make_fit(acting, sample, members)
             policy = fit.policy(fit.placement.put(state))
-            display.start(f"{folder.path.name}, {number} by {selection}", len(members) * episodes)
+            phase, total = f"{folder.path.name}, {number} by {selection}", len(members) * episodes
+            display.start(phase, total, unit="episodes")
             try:
                 found = evaluator.run(policy, episodes, progress=display.advance)
             except SimulatorError as error:
