@@ -75,7 +75,7 @@ def _draw(axes: Any, rows: Any) -> None:
         left = [a + b for a, b in zip(left, widths, strict=True)]
     axes.invert_yaxis()
     axes.set_xlabel("seconds")
-    axes.legend(frameon=False, fontsize=8, ncols=4)
+    axes.legend(frameon=False, fontsize=8, ncols=7, loc="upper center", bbox_to_anchor=(0.5, -0.14))
 
 
 if __name__ == "__main__":
