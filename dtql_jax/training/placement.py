@@ -186,7 +186,7 @@ class Placement:
     def _local(self, function: Callable[..., Any], in_axes: tuple[int | None, ...]) -> Any:
         """The function of a device's members."""
         if self.per_device == 1:
-            # without the axis: a member is computed exactly as a run of its own is
+            # without the axis: a member is computed as a run of its own is
             def single(*arguments: Any) -> Any:
                 plain = [
                     jax.tree.map(lambda x: x[0], argument) if axis == 0 else argument
