@@ -51,9 +51,10 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
             axes.set_xlim(-4, 104)
         unit = " (%)" if row["score_name"] == "success rate" else ""
         axes.set_xlabel(row["score_name"] + unit, fontsize=8, color=_GREY)
-        axes.set_title(row["task"], loc="left", pad=11, fontsize=9, fontweight="bold", color=_INK)
+        axes.set_title(row["task"], loc="left", pad=17, fontsize=9, fontweight="bold", color=_INK)
+        folder, slash, name = row["dataset_id"].rpartition("/")  # too long for one line in mazes
         axes.annotate(
-            f"{row['source']}: {row['dataset_id']}", (0, 1), (0, 2), xycoords="axes fraction",
+            f"{row['source']}: {folder}{slash}\n{name}", (0, 1), (0, 2), xycoords="axes fraction",
             textcoords="offset points", fontsize=5, color=_GREY,
         )  # fmt: skip
         axes.tick_params(colors=_GREY, labelsize=8)
