@@ -2,8 +2,7 @@
 
 python -m benchmarks.train_step --algorithms=dtql,dql --batch_sizes=256,2048 --seeds=1,5,20
 
-Cut off, the same command measures what is missing, on the same device and commit (--noresume:
-all, as after a change of the code that is not committed).
+Cut off, the same command with --resume measures what is missing, on the same device and commit.
 """
 
 from typing import Any
@@ -25,7 +24,7 @@ def define(argv: list[str]) -> None:
     flags.DEFINE_integer(
         "updates_per_call", 0, "Updates in one compiled call; 0: few on a CPU, 100 elsewhere."
     )
-    flags.DEFINE_boolean("resume", True, "Keep the rows that this commit has measured already.")
+    flags.DEFINE_boolean("resume", False, "Keep the rows that this commit has measured already.")
     flags.DEFINE_string("json", "", "File; by default benchmarks/results/<device>/train_step.json.")
 
 
@@ -40,13 +39,13 @@ def run() -> None:
     rows: list[dict[str, Any]] = (
         measure.rows_so_far("train_step", values.json) if values.resume else []
     )
-    known = {(row["algorithm"], row["batch"], row["seeds"]) for row in rows}
+    known = {(r["algorithm"], r["batch"], r["seeds"], r["updates in a call"]) for r in rows}
     title = "Training: updates a second"
     for batch_size in map(int, values.batch_sizes):
         per_call = measure.updates_per_call(values.updates_per_call, batch_size)
         for name in values.algorithms:
             for members in seeds:
-                if (name, batch_size, members) in known:
+                if (name, batch_size, members, per_call) in known:
                     continue
                 training = measure.Training(measure.make(name), batch_size, members, per_call)
                 calls = max(2, values.updates // per_call)

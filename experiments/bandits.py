@@ -24,7 +24,7 @@ def define(argv: list[str]) -> None:
     flags.DEFINE_string("out", "", "Folder; by default results/bandits or results/bandits-full.")
     flags.DEFINE_boolean("full", False, "All of the data in each update (config.batch_size=0).")
     flags.DEFINE_boolean("animate", False, "Draw bandits.gif too.")
-    flags.DEFINE_integer("frames", 24, "Pictures in bandits.gif, about two seconds each to draw.")
+    flags.DEFINE_integer("frames", 24, "Pictures in bandits.gif.")
     cli.define_display()
 
 

@@ -126,17 +126,16 @@ def test_kills_and_other_numbers_of_devices(
         process = start(devices(number), "resume", f"--run={killed}")
     end(process)
     assert kills >= 3
-    for name in ("metrics.csv", "evaluations.csv"):
-        one, two = read_rows(whole / name), read_rows(killed / name)
-        assert [(r["update"], r["member"]) for r in one] == [
-            (r["update"], r["member"]) for r in two
-        ]
-    for one, two in zip(
-        read_rows(whole / "metrics.csv"), read_rows(killed / "metrics.csv"), strict=True
-    ):
-        assert {name for name in one if one[name]} == {name for name in two if two[name]}
-        for name in one.keys() - {"phase"}:
-            assert not one[name] or float(two[name]) == pytest.approx(float(one[name]), rel=1e-4)
+    evaluated = [
+        [(row["update"], row["member"]) for row in read_rows(path / "evaluations.csv")]
+        for path in (whole, killed)
+    ]
+    assert evaluated[0] == evaluated[1]
+    rows = (read_rows(path / "metrics.csv") for path in (whole, killed))
+    for one, two in zip(*rows, strict=True):
+        assert one.pop("phase") == two.pop("phase")
+        numbers = ({k: float(v) for k, v in row.items() if v} for row in (one, two))
+        assert next(numbers) == pytest.approx(next(numbers), rel=1e-4)  # update and member too
     for one, two in zip(parameters(whole), parameters(killed), strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-4)
     record_property("cases", kills)
