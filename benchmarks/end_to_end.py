@@ -35,7 +35,7 @@ def run() -> None:
     from experiments.configs.task import get_config
 
     values = flags.FLAGS
-    use_cpu_cores(values.seeds)
+    use_cpu_cores()
     rows = []
     for name in values.algorithms:
         config = get_config(f"{values.env},auto,{name}")

@@ -149,4 +149,4 @@ def plain_dtql() -> Algorithm:
     def train_step(state: Any, batch: Transition, key: Array) -> Any:
         return train_update(state, batch, dtql.draw(key, *batch.actions.shape))
 
-    return algorithm._replace(train_step=train_step)
+    return algorithm._replace(train_step=train_step, by_rows=False)

@@ -90,8 +90,10 @@ def run() -> None:
     """The command."""
     from benchmarks import measure
     from benchmarks.plain_step import plain_dtql
+    from dtql_jax.training.device import use_cpu_cores
 
     values = flags.FLAGS
+    use_cpu_cores()
     batch_sizes = [int(size) for size in values.batch_sizes]
     bytes_rate = bandwidth(10)
     call, operations = products(*SQUARE)

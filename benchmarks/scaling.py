@@ -26,7 +26,7 @@ def run() -> None:
 
     values = flags.FLAGS
     members = [int(n) for n in values.members]
-    use_cpu_cores(max(members))
+    use_cpu_cores()
     import jax
 
     from dtql_jax.training.placement import Placement

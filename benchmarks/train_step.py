@@ -35,7 +35,7 @@ def run() -> None:
 
     values = flags.FLAGS
     seeds = [int(n) for n in values.seeds]
-    use_cpu_cores(max(seeds))
+    use_cpu_cores()
     rows: list[dict[str, Any]] = (
         measure.rows_so_far("train_step", values.json) if values.resume else []
     )

@@ -86,7 +86,7 @@ def _evaluate(config: dict, names: list[str], runs: Path, jobs: list, display) -
     from dtql_jax.training.device import use_cpu_cores
     from experiments.ablation_study import acting, points
 
-    use_cpu_cores(config["seeds"])
+    use_cpu_cores()
     found = {}
     for name in names:
         own = points.own_point(config, name)

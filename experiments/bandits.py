@@ -59,7 +59,7 @@ def run() -> None:
     else:
         batch = config["batch_size"] or f"all {config['points']:,}"
         display.say(f"{2 * len(bandits)} panels, batches of {batch}; compiling")
-        use_cpu_cores(len(bandits))
+        use_cpu_cores()
         enable_compilation_cache()
         began = time.monotonic()
         started = False

@@ -117,7 +117,7 @@ def run() -> int:
         names = check(settings)
         with RunFolder.open(path) as folder:
             record = folder.run
-            use_cpu_cores(len(runner.members_of(record)))
+            use_cpu_cores()
             study = _study(record, settings, display)
             offline = restore.fit_of(folder, study.config)
         about = {

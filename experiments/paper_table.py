@@ -60,7 +60,7 @@ def run() -> int:
         from experiments.paper_scores import estimate, table
         from experiments.paper_scores.cells import check_same, make_cells
 
-        use_cpu_cores(config.seeds)  # before the estimate computes anything
+        use_cpu_cores()  # before the estimate computes anything
         cells, absent = make_cells(
             config,
             source=values.source,

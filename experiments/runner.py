@@ -32,7 +32,7 @@ from dtql_jax.training.device import (
 from dtql_jax.training.display import Display, duration
 from dtql_jax.training.fit import Fit, FitSettings, Policy
 from dtql_jax.training.metrics_log import MetricsLog, read_rows
-from dtql_jax.training.placement import Placement
+from dtql_jax.training.placement import Placement, place
 from dtql_jax.training.run_folder import RunFolder, write_json
 from dtql_jax.types import Transition
 from experiments import divergence, results
@@ -87,12 +87,12 @@ def start(
     """
     plain = config.to_dict()
     fit_settings(plain)
-    algorithm_settings(plain)
+    algorithm = algorithm_settings(plain)
     members = list(members or (Member(seed, {}) for seed in seeds_of(plain)))
-    use_cpu_cores(len(members))
+    use_cpu_cores()
     display = _of_this_host(display)
     hosts.on_first(lambda: RunFolder.check_free(out))
-    placement = Placement(len(members))
+    placement = place(algorithm, len(members), plain["batch_size"])
     data, info, seconds = hosts.together(lambda: load_data(plain, display))
     _check_same(info)
     with open_evaluator(plain, info, members[placement.own]) as evaluator:
@@ -109,15 +109,14 @@ def start(
 
 def resume(path: str | Path, display: Display, should_stop: Stop, debug: bool = False) -> bool:
     """Goes on with a run exactly where its newest checkpoint is; False if stopped again."""
-    with contextlib.suppress(UserError):  # which all hosts raise below
-        use_cpu_cores(len(members_of(RunFolder.read(path))))
+    use_cpu_cores()
     display = _of_this_host(display)
     hosts.together(lambda: RunFolder.read(path))
     with RunFolder.shared(path, lambda: RunFolder.open(path)) as folder:
         if (folder.path / "summary.json").exists():
             raise UserError(f"RUN {path} has ended already; its result is in summary.json")
         config, members = folder.run["config"], members_of(folder.run)
-        placement = Placement(len(members))
+        placement = place(algorithm_settings(config), len(members), config["batch_size"])
         data, info, _ = hosts.together(lambda: load_data(config, display))
         _check_same(info)
         stored = folder.run["dataset"]
@@ -135,7 +134,7 @@ def evaluate(path: str | Path, episodes: int, display: Display) -> dict[str, Any
     """Plays the newest checkpoint of a run again; returns its scores, and writes nothing."""
     with RunFolder.open(path) as folder:
         config, members = folder.run["config"], members_of(folder.run)
-        use_cpu_cores(len(members))
+        use_cpu_cores()
         data, info, _ = load_data(config, display)
         episodes = episodes or final_episodes(config)
         with (

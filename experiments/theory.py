@@ -46,7 +46,7 @@ def run() -> None:
         raise UserError(f"--out={out} cannot be made: {error.strerror}") from error
     display = cli.open_display("theory")
     display.say(f"2 x {config['seeds']} denoisers of {config['train_steps']:,} updates; compiling")
-    use_cpu_cores(config["seeds"])
+    use_cpu_cores()
     enable_compilation_cache()
     began = time.monotonic()
     with display:

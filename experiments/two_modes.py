@@ -44,7 +44,7 @@ def run() -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out={out} cannot be made: {error.strerror}") from error
-    use_cpu_cores(config["seeds"])
+    use_cpu_cores()
     enable_compilation_cache()
     display, began = cli.open_display("two modes"), time.monotonic()
     with display:

@@ -24,9 +24,12 @@ class Algorithm(NamedTuple):
         policy learns; metrics are scalars.
       train_step: (state, batch, key) -> (state, metrics). One whole update.
       act: (state, observations [..., O], key) -> actions [..., A].
+      by_rows: whether every gradient of a step is `common.mean_gradients`, so that several devices
+        can share a batch.
     """
 
     init: Callable[[Array, Transition], State]
     pretrain_step: Callable[[State, Transition, Array], tuple[State, Metrics]]
     train_step: Callable[[State, Transition, Array], tuple[State, Metrics]]
     act: Callable[[State, Array, Array], Array]
+    by_rows: bool = False

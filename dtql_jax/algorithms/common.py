@@ -5,6 +5,7 @@ from typing import Any
 
 import chex
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 
 from dtql_jax import networks
@@ -73,6 +74,9 @@ def traced(names: type, config: Any) -> Any:
 # Rows at which the activations of the twin critics stay within a core's cache (2 MB and less).
 _CACHED_ROWS = 256
 
+# The mesh axis of the devices that share one batch, each with rows of its own.
+ROWS = "rows"
+
 
 def microbatch_size(setting: int, batch_size: int) -> int:
     """Rows that `mean_gradients` computes at once: a divisor of the batch size.
@@ -95,16 +99,40 @@ def mean_gradients(
     """Gradients of a loss that is a mean over rows, summed up a part of the rows at a time.
 
     On a CPU a batch of 2,048 takes 40 % less time in parts whose activations stay in the cache.
+    Where the computation runs in a mesh with an axis `ROWS` (`training.placement`), each device
+    along it takes its share of the rows, and all of them get the whole result.
 
     Args:
       loss_fn: (params, rows) -> (loss, metrics), all of them means over the rows.
       params: what the gradient is of.
-      rows: arrays [B, ...].
+      rows: arrays [B, ...], the same on every device; B is a multiple of the devices that share it.
       microbatch: rows at once; see `microbatch_size`.
 
     Returns:
       (gradients, metrics) of all rows; the same numbers up to the order of summation.
     """
+    mesh = jax.sharding.get_abstract_mesh()
+    devices = dict(mesh.shape).get(ROWS, 1)
+    if devices == 1:
+        # alone, a device has all cores of a CPU, and two parts do not wait for each other
+        return _in_parts(loss_fn, params, rows, microbatch, at_once=2 if mesh.empty else 1)
+    share = jax.tree.leaves(rows)[0].shape[0] // devices
+    first = share * jax.lax.axis_index(ROWS)
+    own = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, first, share), rows)
+    result = _in_parts(loss_fn, params, own, microbatch, at_once=1)
+    # one vector, one exchange: each costs a wait for the slowest device
+    flat, unravel = jax.flatten_util.ravel_pytree(result)
+    return unravel(jax.lax.psum(flat, ROWS) / devices)
+
+
+def _in_parts(
+    loss_fn: Callable[[Any, Any], tuple[Array, Any]],
+    params: Any,
+    rows: Any,
+    microbatch: int,
+    at_once: int,
+) -> tuple[Any, Any]:
+    """`mean_gradients` on one device; `at_once` parts are one turn of the loop."""
     batch_size = jax.tree.leaves(rows)[0].shape[0]
     size = microbatch_size(microbatch, batch_size)
     gradients = jax.grad(loss_fn, has_aux=True)
@@ -119,8 +147,7 @@ def mean_gradients(
     first = jax.tree.map(lambda x: x[0], parts)
     shapes = jax.eval_shape(gradients, params, first)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    # two parts in one turn: they do not depend on each other, and two cores share them
-    total, _ = jax.lax.scan(add, zeros, parts, unroll=2)
+    total, _ = jax.lax.scan(add, zeros, parts, unroll=at_once)
     return jax.tree.map(lambda x: x / number, total)
 
 

@@ -389,4 +389,4 @@ def dtql(config: DTQLConfig) -> Algorithm:
     def act_fn(state: DTQLState, observations: Array, key: Array) -> Array:
         return act(config, state, observations, key)
 
-    return Algorithm(init, pretrain_step, train_step, act_fn)
+    return Algorithm(init, pretrain_step, train_step, act_fn, by_rows=True)

@@ -7,6 +7,8 @@ from typing import Any
 
 import jax
 
+_PATIENCE = "xla_cpu_collective_call_terminate_timeout_seconds"
+
 
 def cache_folder() -> Path:
     """$DTQL_JAX_CACHE, or ~/.cache/dtql_jax: flattened datasets and compiled programs."""
@@ -21,17 +23,26 @@ def enable_compilation_cache() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
-def use_cpu_cores(members: int) -> None:
-    """Gives a population one CPU device a core, which together are faster than one over all cores.
+def use_cpu_cores() -> None:
+    """Makes one CPU device of each core, which together are faster than one over all cores.
 
     To be called before anything is computed; later, where XLA_FLAGS names a number already, and
     where JAX runs on an accelerator, it changes nothing.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    devices = min(members, cores or 1)
-    if devices > 1 and "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "host_platform_device_count" not in flags:
         with contextlib.suppress(RuntimeError):  # the devices are there already
-            jax.config.update("jax_num_cpu_devices", devices)
+            jax.config.update("jax_num_cpu_devices", _cores())
+    if _PATIENCE not in flags:
+        # a year. XLA ends the process where a core that others wait for is late by a minute, as
+        # after a night in which the machine slept
+        os.environ["XLA_FLAGS"] = f"{flags} --{_PATIENCE}=31536000".strip()
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    known = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
 
 
 def describe_device() -> dict[str, Any]:
@@ -41,5 +52,5 @@ def describe_device() -> dict[str, Any]:
         "platform": devices[0].platform,
         "kind": devices[0].device_kind,
         "devices": len(devices),
-        "cpu_cores": len(os.sched_getaffinity(0)),
+        "cpu_cores": _cores(),
     } | ({"hosts": jax.process_count()} if jax.process_count() > 1 else {})

@@ -1,7 +1,8 @@
 """Where the members of a population are computed: which devices, and how on each of them.
 
 Members need nothing of each other, so a population is split over the devices of all hosts without
-a word between them.
+a word between them. Where a CPU has more cores than members, the cores left over share the batches
+of the members: they add up their gradients, three times an update.
 """
 
 import copy
@@ -14,10 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from dtql_jax.algorithms.base import Algorithm
+from dtql_jax.algorithms.common import ROWS
 from dtql_jax.errors import UserError
 from dtql_jax.training import hosts
 
 _AXIS = "members"
+
+# Rows of a batch below which a core waits longer for the others than it computes.
+_LEAST_ROWS = 128
 
 
 class Placement:
@@ -28,6 +34,8 @@ class Placement:
     Attributes:
       members: P.
       devices: those that are used.
+      share: devices that compute a member together, each with rows of its batches; 1 where each
+        device has members of its own.
       per_device: places on each.
       together: whether a device computes its members as one vmapped program, or one after the
         other. A CPU does the latter: a batched matrix product is slower there than its parts.
@@ -39,28 +47,39 @@ class Placement:
         members: int,
         devices: Sequence[jax.Device] | None = None,
         together: bool | None = None,
+        share: int = 1,
     ) -> None:
         """Places `members` on `devices`, by default all of all hosts.
+
+        Args:
+          members: P.
+          devices: that may be used.
+          together: see above; None: as the platform has it best.
+          share: devices for each member, of one host and of an algorithm that is `by_rows`.
 
         Raises:
           UserError: a host would have no member.
         """
         devices = list(devices or jax.devices())
-        self.members = members
-        self.per_device = -(-members // len(devices))
-        self.devices = spread_over_hosts(devices, -(-members // self.per_device))
+        self.members, self.share = members, share
+        self.per_device = -(-members * share // len(devices))
+        if share > 1 and self.per_device > 1:
+            raise ValueError(f"{members} members on {share} devices each; found {len(devices)}")
+        used = -(-members // self.per_device) * share
+        self.devices = spread_over_hosts(devices, used)
         self.together = devices[0].platform != "cpu" if together is None else together
-        self._mesh = Mesh(np.array(self.devices), (_AXIS,))
-        here = [i for i, d in enumerate(self.devices) if d.process_index == jax.process_index()]
+        self._mesh = Mesh(np.array(self.devices).reshape(-1, share), (_AXIS, ROWS))
+        owners = self.devices[::share]
+        here = [i for i, d in enumerate(owners) if d.process_index == jax.process_index()]
         # whether some of the devices are another host's
-        self._beyond = len(here) < len(self.devices)
+        self._beyond = len(here) < len(owners)
         first, last = here[0] * self.per_device, (here[-1] + 1) * self.per_device
         self.own = slice(first, min(last, members))
 
     @property
     def places(self) -> int:
         """Members computed, those that only fill the devices among them: P rounded up."""
-        return self.per_device * len(self.devices)
+        return self.per_device * (len(self.devices) // self.share)
 
     def put(self, tree: Any) -> Any:
         """Puts arrays [P, ...] on the devices, [places, ...]."""
@@ -90,25 +109,27 @@ class Placement:
         return np.asarray(self.take(array))
 
     def local(self) -> "Placement":
-        """The placement of this host's own members."""
-        if not self._beyond:
+        """The placement of this host's own members, each on one device."""
+        if not self._beyond and self.share == 1:
             return self
         local = copy.copy(self)
-        local.devices = [d for d in self.devices if d.process_index == jax.process_index()]
-        local.members = self.own.stop - self.own.start
+        owners = self.devices[:: self.share]
+        local.devices = [d for d in owners if d.process_index == jax.process_index()]
+        local.members, local.share = self.own.stop - self.own.start, 1
         local.own, local._beyond = slice(0, local.members), False
-        local._mesh = Mesh(np.array(local.devices), (_AXIS,))
+        local._mesh = Mesh(np.array(local.devices).reshape(-1, 1), (_AXIS, ROWS))
         return local
 
     def localise(self, tree: Any) -> Any:
         """This host's part of arrays [places, ...], as `local` has them; nothing is copied."""
-        if not self._beyond:
-            return tree
         local = self.local()
-        sharding = local._sharding(_AXIS)
+        if local is self:
+            return tree
+        sharding, kept = local._sharding(_AXIS), set(local.devices)
 
         def part(array: Any) -> Any:
-            shards = sorted(array.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+            shards = [shard for shard in array.addressable_shards if shard.device in kept]
+            shards.sort(key=lambda shard: shard.index[0].start or 0)
             parts = [shard.data for shard in shards]
             if len(parts) == 1:
                 return parts[0]
@@ -136,7 +157,7 @@ class Placement:
         local = self._local(function, in_axes)
         if len(self.devices) > 1:
             specs = tuple(PartitionSpec(_AXIS) if a == 0 else PartitionSpec() for a in in_axes)
-            # nothing is exchanged between devices, so there is nothing to check
+            # what devices exchange ends as the same on all that share, so nothing is to be checked
             local = jax.shard_map(
                 local,
                 mesh=self._mesh,
@@ -209,6 +230,24 @@ class Placement:
             return jax.lax.map(one, rows)
 
         return one_by_one
+
+
+def devices_of_member(algorithm: Algorithm, members: int, batch_size: int, devices: int) -> int:
+    """How many of a CPU's `devices` (one a core) are to share each member's batches, 1 or more."""
+    most = min(devices // members, batch_size // _LEAST_ROWS) if algorithm.by_rows else 1
+    return next((n for n in range(most, 1, -1) if batch_size % n == 0), 1)
+
+
+def place(algorithm: Algorithm, members: int, batch_size: int) -> Placement:
+    """The placement of a run: on a CPU, cores that would be left over share the batches.
+
+    Not so on several hosts, where every core would wait for a network, nor on accelerators, which
+    are not filled by one member.
+    """
+    devices = jax.devices()
+    shared = devices[0].platform == "cpu" and jax.process_count() == 1
+    number = devices_of_member(algorithm, members, batch_size, len(devices)) if shared else 1
+    return Placement(members, devices, share=number)
 
 
 def spread_over_hosts(devices: list[jax.Device], count: int) -> list[jax.Device]:

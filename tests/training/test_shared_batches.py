@@ -1,0 +1,146 @@
+"""Several devices that share the batches of one member: four simulated ones, in a process."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dtql_jax.algorithms import make_algorithm
+from dtql_jax.training.placement import devices_of_member
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = """
+import sys
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+
+from dtql_jax.algorithms import common, make_algorithm
+from dtql_jax.training.checkpoint import Checkpoints
+from dtql_jax.training.fit import Fit, FitSettings
+from dtql_jax.training.placement import Placement, place
+from tests.training.fakes import data, linear_algorithm
+
+devices = jax.devices()
+assert len(devices) == 4
+
+
+def same(a, b, **tolerance):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(np.asarray(x), np.asarray(y), **tolerance)
+
+
+# the gradient of a mean of squares, by hand: 2 x^T (x w - y) / (B A), on four devices, in parts
+rng = np.random.default_rng(0)
+x, y, w = (rng.normal(size=shape).astype("float32") for shape in ((24, 3), (24, 2), (3, 2)))
+
+
+def loss(w, rows):
+    value = jnp.mean((rows[0] @ w - rows[1]) ** 2)
+    return value, {"loss": value}
+
+
+mesh = Mesh(np.array(devices), (common.ROWS,))
+for microbatch in (0, 2):
+    gradients = jax.shard_map(
+        partial(common.mean_gradients, loss, microbatch=microbatch), mesh=mesh,
+        in_specs=PartitionSpec(), out_specs=PartitionSpec(), check_vma=False,
+    )
+    found, metrics = jax.jit(gradients)(w, (x, y))
+    error = x @ w - y
+    same(found, 2 * x.T @ error / error.size, rtol=1e-5, atol=1e-6)
+    same(metrics["loss"], np.mean(error**2), rtol=1e-6)
+
+# whole runs: one member on four devices, two members on two each, against one device
+SETTINGS = FitSettings(64, 20, 40, 10, 20, 40, 20)
+NAME = sys.argv[2]
+algorithm = make_algorithm(NAME, {"hidden_dim": 32})
+assert algorithm.by_rows
+
+
+def fit(seeds, share, **arguments):
+    used = devices if share else devices[:1]
+    placement = Placement(len(seeds), used, share=share or 1)
+    return Fit(algorithm, data(), seeds, SETTINGS, placement=placement, **arguments)
+
+
+one, many = fit([4, 7], 0), fit([4, 7], 2)
+wanted, found = one.run().state, many.run().state
+for leaf in jax.tree.leaves(many._state):
+    assert leaf.sharding.device_set == set(devices)
+    # whoever shares a member has the same of it, to the last bit
+    for shard in leaf.addressable_shards:
+        assert shard.data.shape[0] == 1
+        same(shard.data, leaf[shard.index], rtol=0, atol=0)
+same(found, wanted, rtol=1e-3, atol=2e-5)
+rows, numbers = np.ones((2, 4, 3), np.float32), np.zeros((2, 4), np.int32)
+actions = many.policy()(rows, numbers, numbers)
+alone = one.policy(one.placement.put(jax.device_get(found)))
+same(actions, alone(rows, numbers, numbers), atol=1e-5)
+
+# stopped where four devices share, resumed on one
+for share, calls in ((4, 3), (0, 10_000)):
+    with Checkpoints(Path(sys.argv[1])) as checkpoints:
+        part = fit([4], share, checkpoints=checkpoints)
+        if checkpoints.latest() is not None:
+            part.resume()
+        left = iter(range(calls))
+        result = part.run(lambda: next(left, None) is None)
+assert result.finished
+first = jax.tree.map(lambda x: x[:1], wanted)
+same(result.state, first, rtol=1e-3, atol=2e-5)
+
+# what a run gets: cores that are left over, but rows enough for each
+assert place(algorithm, 1, 256).share == 2
+assert place(algorithm, 1, 2048).share == 4
+assert place(algorithm, 2, 2048).share == 2
+assert place(algorithm, 3, 2048).share == 1
+assert place(linear_algorithm(), 1, 2048).share == 1
+assert len(place(linear_algorithm(), 1, 2048).devices) == 1
+try:
+    Placement(3, devices, share=2)
+except ValueError as error:
+    assert "3 members on 2 devices each; found 4" in str(error)
+else:
+    raise AssertionError
+print("all the same")
+"""
+
+
+@pytest.mark.parametrize("name", ["dtql"])
+def test_devices_that_share_a_batch_agree_with_one(name: str, tmp_path: Path) -> None:
+    own = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(tmp_path / "checkpoints"), name],
+        cwd=ROOT, env=os.environ | own, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "all the same" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("members", "batch_size", "devices", "expected"),
+    [
+        (1, 256, 2, 2),
+        (1, 2048, 2, 2),
+        (1, 255, 8, 1),  # too few rows for two
+        (1, 2048, 1, 1),
+        (2, 2048, 2, 1),  # a device each
+        (5, 2048, 2, 1),
+        (1, 768, 5, 4),  # five do not divide the batch
+        (1, 1_000_000, 64, 64),
+    ],
+)
+def test_a_core_gets_rows_enough(
+    members: int, batch_size: int, devices: int, expected: int
+) -> None:
+    algorithm = make_algorithm("dtql", {})
+    assert devices_of_member(algorithm, members, batch_size, devices) == expected
+    alone = algorithm._replace(by_rows=False)
+    assert devices_of_member(alone, members, batch_size, devices) == 1
