@@ -325,8 +325,12 @@ class _ResidualBlock(nn.Module):
     dropout: float
 
     @nn.compact
-    def __call__(self, x: Array, training: bool) -> Array:
-        y = nn.Dropout(self.dropout)(x, deterministic=not training)
+    def __call__(self, x: Array, kept: Array | None) -> Array:
+        y = x
+        if kept is not None and self.dropout > 0.0:
+            # all dropped is 0, not 0 / 0
+            scale = 1.0 / (1.0 - self.dropout) if self.dropout < 1.0 else 0.0
+            y = jnp.where(kept, scale * x, 0.0)
         y = LayerNorm(1e-6, name="norm")(y)
         y = mish(Linear(4 * self.hidden_dim, name="dense_0")(y))
         return x + Linear(self.hidden_dim, name="dense_1")(y)
@@ -354,7 +358,11 @@ class ResidualDenoiser(nn.Module):
 
     @nn.compact
     def __call__(
-        self, noised_actions: Array, observations: Array, time: Array, training: bool = False
+        self,
+        noised_actions: Array,
+        observations: Array,
+        time: Array,
+        kept: Array | None = None,
     ) -> Array:
         embedding = FourierFeatures(self.time_dim, name="fourier")(time)
         embedding = mish(Linear(2 * self.time_dim, name="time_0")(embedding))
@@ -362,5 +370,6 @@ class ResidualDenoiser(nn.Module):
         x = jnp.concatenate([noised_actions, observations, embedding], axis=-1)
         x = Linear(self.hidden_dim, name="dense_0")(x)
         for i in range(self.num_blocks):
-            x = _ResidualBlock(self.hidden_dim, self.dropout, name=f"block_{i}")(x, training)
+            own = None if kept is None else kept[..., i, :]
+            x = _ResidualBlock(self.hidden_dim, self.dropout, name=f"block_{i}")(x, own)
         return Linear(self.action_dim, name="dense_1")(mish(x))

@@ -165,14 +165,15 @@ def train_update(
     """One training step."""
     common.check_batch(batch)
 
-    def loss_fn(params: Any) -> Array:
-        return cloning_loss(config, params, batch, draws)
+    def loss_fn(params: Any, rows: tuple[Transition, Draws]) -> tuple[Array, Metrics]:
+        loss = cloning_loss(config, params, *rows)
+        return loss, {"policy_loss": loss}
 
-    loss, grads = jax.value_and_grad(loss_fn)(state.policy.params)
+    grads, metrics = common.mean_gradients(loss_fn, state.policy.params, (batch, draws))
     rate = state.hyper.learning_rate
     if config.lr_decay:
         rate *= common.cosine_decay(state.policy.step, config.decay_steps)
-    return state.replace(policy=state.policy.apply_gradients(grads, rate)), {"policy_loss": loss}
+    return state.replace(policy=state.policy.apply_gradients(grads, rate)), metrics
 
 
 def _action_dim(config: BCConfig, params: Any) -> int:
@@ -217,4 +218,4 @@ def bc(config: BCConfig) -> Algorithm:
     def act_fn(state: BCState, observations: Array, key: Array) -> Array:
         return act(config, state, observations, key)
 
-    return Algorithm(init, train_step, train_step, act_fn)
+    return Algorithm(init, train_step, train_step, act_fn, by_rows=True)

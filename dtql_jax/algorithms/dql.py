@@ -208,47 +208,82 @@ def update_critics(
     config: DQLConfig, state: DQLState, batch: Transition, draws: Draws, decay: Array
 ) -> tuple[DQLState, Metrics]:
     """Part 1: the twin TD loss (equation 4)."""
-    q_next = next_q(config, state, batch.next_observations, draws)
-    targets = losses.td_targets(batch.rewards, batch.masks, q_next, state.hyper.discount)
 
-    def loss_fn(params: Any) -> tuple[Array, Array]:
+    def loss_fn(params: Any, rows: tuple[Transition, Draws]) -> tuple[Array, Metrics]:
+        batch, draws = rows
+        q_next = next_q(config, state, batch.next_observations, _by_step(draws))
+        targets = losses.td_targets(batch.rewards, batch.masks, q_next, state.hyper.discount)
         q = critic_network(config).apply(params, batch.observations, batch.actions)
-        return losses.twin_td_loss(q, targets), jnp.mean(jnp.min(q, axis=0))
+        loss = losses.twin_td_loss(q, targets)
+        return loss, {"critic_loss": loss, "q_data": jnp.mean(jnp.min(q, axis=0))}
 
-    (loss, q_data), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.critics.params)
+    rows = (batch, _by_row(draws))
+    grads, metrics = common.mean_gradients(loss_fn, state.critics.params, rows)
     grads, norm = clip_by_norm(grads, state.hyper.grad_norm)
     critics = state.critics.apply_gradients(grads, state.hyper.critic_learning_rate * decay)
-    metrics = {"critic_loss": loss, "q_data": q_data, "critic_grad_norm": norm}
-    return state.replace(critics=critics), metrics
+    return state.replace(critics=critics), metrics | {"critic_grad_norm": norm}
 
 
 def update_actor(
     config: DQLConfig, state: DQLState, batch: Transition, draws: Draws, decay: Array
 ) -> tuple[DQLState, Metrics]:
-    """Part 2: the epsilon loss - eta * mean Q_i(s, a) / mean |Q_j(s, a)| (equation 3)."""
+    """Part 2: the epsilon loss - eta * mean Q_i(s, a) / mean |Q_j(s, a)| (equation 3).
+
+    The divisor is a mean over the batch and has no gradient, so the gradients of both terms are
+    taken apart, as of means over rows, and divided afterwards.
+    """
     network = actor_network(config, batch.actions.shape[-1])
 
-    def loss_fn(params: Any) -> tuple[Array, Metrics]:
+    def loss_fn(
+        params: tuple[Any, Any], rows: tuple[Transition, Draws]
+    ) -> tuple[Array, tuple[Array, Array, Array]]:
+        (cloning, improving), (batch, draws) = params, (rows[0], _by_step(rows[1]))
         bc_loss = ddpm.epsilon_loss(
-            lambda *inputs: network.apply(params, *inputs),
+            lambda *inputs: network.apply(cloning, *inputs),
             ddpm.vp_schedule(config.num_timesteps),
             batch.actions,
             batch.observations,
             draws.timestep,
             draws.noise,
         )
-        actions = sample_actions(config, params, batch.observations, draws.new_action)
+        actions = sample_actions(config, improving, batch.observations, draws.new_action)
         q = critic_network(config).apply(state.critics.params, batch.observations, actions)
-        above = jnp.where(draws.use_first, q[0], q[1])
-        below = jnp.where(draws.use_first, q[1], q[0])
-        q_loss = -jnp.mean(above) / jax.lax.stop_gradient(jnp.mean(jnp.abs(below)))
-        loss = bc_loss + state.hyper.eta * q_loss
-        return loss, {"actor_loss": loss, "bc_loss": bc_loss, "q_loss": q_loss}
+        above = jnp.mean(jnp.where(use_first, q[0], q[1]))
+        below = jnp.mean(jnp.abs(jnp.where(use_first, q[1], q[0])))
+        return bc_loss - above, (bc_loss, above, below)
 
-    grads, metrics = jax.grad(loss_fn, has_aux=True)(state.actor.params)
+    params, use_first = state.actor.params, draws.use_first
+    (cloning, improving), (bc_loss, above, below) = common.mean_gradients(
+        loss_fn, (params, params), (batch, _by_row(draws))
+    )
+    weight = state.hyper.eta / below
+    grads = jax.tree.map(lambda x, y: x + weight * y, cloning, improving)
     grads, norm = clip_by_norm(grads, state.hyper.grad_norm)
     actor = state.actor.apply_gradients(grads, state.hyper.learning_rate * decay)
-    return state.replace(actor=actor), metrics | {"actor_grad_norm": norm}
+    metrics = {
+        "actor_loss": bc_loss - weight * above,
+        "bc_loss": bc_loss,
+        "q_loss": -above / below,
+        "actor_grad_norm": norm,
+    }
+    return state.replace(actor=actor), metrics
+
+
+def _by_row(draws: Draws) -> Draws:
+    """With the rows in front everywhere: [N, B, ...] -> [B, N, ...]; without the coin."""
+    return _swap(draws)._replace(use_first=None)
+
+
+def _by_step(draws: Draws) -> Draws:
+    """Inverse of `_by_row`, but for the coin."""
+    return _swap(draws)
+
+
+def _swap(draws: Draws) -> Draws:
+    def swap(noise: ddpm.ChainNoise) -> ddpm.ChainNoise:
+        return noise._replace(steps=jnp.swapaxes(noise.steps, 0, 1))
+
+    return draws._replace(next_action=swap(draws.next_action), new_action=swap(draws.new_action))
 
 
 def update_average(config: DQLConfig, state: DQLState, step: Array) -> DQLState:
@@ -301,4 +336,4 @@ def dql(config: DQLConfig) -> Algorithm:
     def act_fn(state: DQLState, observations: Array, key: Array) -> Array:
         return act(config, state, observations, key)
 
-    return Algorithm(init, train_step, train_step, act_fn)
+    return Algorithm(init, train_step, train_step, act_fn, by_rows=True)

@@ -194,13 +194,19 @@ def distribution_matching_loss(
 
 def update_policy(
     config: DQLKLConfig, state: DQLKLState, batch: Transition, draws: Draws, decay: Array
-) -> tuple[DQLKLState, Metrics, Array]:
-    """Part 3: alpha * L_KL - mean min(Q1, Q2)(s, a_theta); also returns the actions [B, A]."""
+) -> tuple[DQLKLState, Metrics]:
+    """Parts 3 and 4: the policy, and the fake denoiser on the same samples of the policy.
+
+    The policy's loss is alpha * L_KL - mean min(Q1, Q2)(s, a_theta), the fake denoiser's the
+    denoising loss on a_theta, which it takes as data; neither sees what the other changes.
+    """
     denoiser = networks.Denoiser(batch.actions.shape[-1], config.hidden_dim, config.time_dim)
     critic = networks.DoubleCritic(config.hidden_dim)
+    bound = config.max_action if config.clip_denoised else None
 
-    def loss_fn(params: Any) -> tuple[Array, tuple[Metrics, Array]]:
-        actions = _generate(config, state, params, batch.observations, draws.policy_noise)
+    def loss_fn(params: tuple[Any, Any], rows: tuple[Transition, Draws]) -> tuple[Array, Metrics]:
+        (policy_params, fake_params), (batch, draws) = params, rows
+        actions = _generate(config, state, policy_params, batch.observations, draws.policy_noise)
         distillation = distribution_matching_loss(
             lambda *inputs: denoiser.apply(state.diffusion.params, *inputs),
             lambda *inputs: denoiser.apply(state.fake_diffusion.params, *inputs),
@@ -208,43 +214,35 @@ def update_policy(
             batch.observations,
             draws.distillation_sigma,
             draws.distillation_noise,
-            config.max_action if config.clip_denoised else None,
+            bound,
         )
         q = critic.apply(state.critics.params, batch.observations, actions)
         q_loss = -jnp.mean(jnp.min(q, axis=0))
-        loss = state.hyper.alpha * distillation + q_loss
-        metrics = {"policy_loss": loss, "distillation_loss": distillation, "q_loss": q_loss}
-        return loss, (metrics, actions)
-
-    grads, (metrics, actions) = jax.grad(loss_fn, has_aux=True)(state.policy.params)
-    policy = state.policy.apply_gradients(grads, state.hyper.learning_rate * decay)
-    return state.replace(policy=policy), metrics, actions
-
-
-def update_fake(
-    config: DQLKLConfig,
-    state: DQLKLState,
-    observations: Array,
-    actions: Array,
-    draws: Draws,
-    decay: Array,
-) -> tuple[DQLKLState, Metrics]:
-    """Part 4: the denoising loss of the fake denoiser on the policy's samples [B, A]."""
-    denoiser = networks.Denoiser(actions.shape[-1], config.hidden_dim, config.time_dim)
-
-    def loss_fn(params: Any) -> Array:
-        return edm.denoising_loss(
-            lambda *inputs: denoiser.apply(params, *inputs),
-            actions,
-            observations,
+        policy_loss = state.hyper.alpha * distillation + q_loss
+        fake_loss = edm.denoising_loss(
+            lambda *inputs: denoiser.apply(fake_params, *inputs),
+            jax.lax.stop_gradient(actions),
+            batch.observations,
             draws.fake_sigma,
             draws.fake_noise,
-            config.max_action if config.clip_denoised else None,
+            bound,
         )
+        metrics = {
+            "policy_loss": policy_loss,
+            "distillation_loss": distillation,
+            "q_loss": q_loss,
+            "fake_denoising_loss": fake_loss,
+        }
+        return policy_loss + fake_loss, metrics
 
-    loss, grads = jax.value_and_grad(loss_fn)(state.fake_diffusion.params)
-    fake = state.fake_diffusion.apply_gradients(grads, state.hyper.learning_rate * decay)
-    return state.replace(fake_diffusion=fake), {"fake_denoising_loss": loss}
+    params = (state.policy.params, state.fake_diffusion.params)
+    (policy_grads, fake_grads), metrics = common.mean_gradients(
+        loss_fn, params, (batch, draws), config.microbatch
+    )
+    rate = state.hyper.learning_rate * decay
+    policy = state.policy.apply_gradients(policy_grads, rate)
+    fake = state.fake_diffusion.apply_gradients(fake_grads, rate)
+    return state.replace(policy=policy, fake_diffusion=fake), metrics
 
 
 def pretrain_update(
@@ -271,10 +269,9 @@ def train_update(
     decay = dtql.learning_rate_factor(config, state.policy.step)
     state, critic_metrics = dtql.update_critics(config, state, batch, decay)
     state, diffusion_metrics = dtql.update_diffusion(config, state, batch, draws, decay)
-    state, policy_metrics, actions = update_policy(config, state, batch, draws, decay)
-    state, fake_metrics = update_fake(config, state, batch.observations, actions, draws, decay)
+    state, policy_metrics = update_policy(config, state, batch, draws, decay)
     targets = polyak(state.critics.params, state.target_critics, state.hyper.tau)
-    metrics = critic_metrics | diffusion_metrics | policy_metrics | fake_metrics
+    metrics = critic_metrics | diffusion_metrics | policy_metrics
     return state.replace(target_critics=targets), metrics
 
 
@@ -314,4 +311,4 @@ def dql_kl(config: DQLKLConfig) -> Algorithm:
     def act_fn(state: DQLKLState, observations: Array, key: Array) -> Array:
         return act(config, state, observations, key)
 
-    return Algorithm(init, pretrain_step, train_step, act_fn)
+    return Algorithm(init, pretrain_step, train_step, act_fn, by_rows=True)

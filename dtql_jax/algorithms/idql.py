@@ -108,12 +108,12 @@ class Draws(NamedTuple):
     Attributes:
       timestep: [M] integers in [0, T).
       noise: [M, A] standard normal.
-      dropout: a key; the masks are drawn from it inside the network.
+      kept: [M, num_blocks, hidden_dim] booleans, the inputs of each block that dropout keeps.
     """
 
     timestep: Array
     noise: Array
-    dropout: Array
+    kept: Array
 
 
 def actor_batches(config: IDQLConfig, batch: Transition) -> list[Transition]:
@@ -134,7 +134,9 @@ def draw(config: IDQLConfig, key: Array, batch: Transition) -> tuple[Draws, ...]
     for shape, step_key in zip(rows, jax.random.split(key, ACTOR_STEPS), strict=True):
         time_key, noise_key, dropout_key = jax.random.split(step_key, 3)
         timestep = jax.random.randint(time_key, shape[:1], 0, config.num_timesteps)
-        draws.append(Draws(timestep, jax.random.normal(noise_key, shape), dropout_key))
+        inside = (shape[0], config.num_blocks, config.hidden_dim)
+        kept = jax.random.bernoulli(dropout_key, 1.0 - config.dropout, inside)
+        draws.append(Draws(timestep, jax.random.normal(noise_key, shape), kept))
     return tuple(draws)
 
 
@@ -182,19 +184,19 @@ def update_actor(
     """One actor step: the epsilon loss on the data, AdamW, and the moving average; the loss."""
     network = actor_network(config, batch.actions.shape[-1])
 
-    def loss_fn(params: Any) -> Array:
-        return ddpm.epsilon_loss(
-            lambda *inputs: network.apply(
-                params, *inputs, training=True, rngs={"dropout": draws.dropout}
-            ),
+    def loss_fn(params: Any, rows: tuple[Transition, Draws]) -> tuple[Array, Array]:
+        batch, draws = rows
+        loss = ddpm.epsilon_loss(
+            lambda *inputs: network.apply(params, *inputs, draws.kept),
             ddpm.vp_schedule(config.num_timesteps),
             batch.actions,
             batch.observations,
             draws.timestep,
             draws.noise,
         )
+        return loss, loss
 
-    loss, grads = jax.value_and_grad(loss_fn)(state.actor.params)
+    grads, loss = common.mean_gradients(loss_fn, state.actor.params, (batch, draws))
     rate = state.hyper.learning_rate
     if config.lr_decay:
         rate *= common.cosine_decay(state.actor.step, ACTOR_STEPS * config.decay_steps)
@@ -276,4 +278,4 @@ def idql(config: IDQLConfig) -> Algorithm:
     def act_fn(state: IDQLState, observations: Array, key: Array) -> Array:
         return act(config, state, observations, key)
 
-    return Algorithm(init, train_step, train_step, act_fn)
+    return Algorithm(init, train_step, train_step, act_fn, by_rows=True)

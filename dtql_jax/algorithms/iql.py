@@ -120,15 +120,15 @@ def target_q(config: IQLConfig, state: IQLState, batch: Transition) -> Array:
 
 def update_value(config: IQLConfig, state: IQLState, batch: Transition) -> tuple[IQLState, Metrics]:
     """The expectile loss of V towards the target critics (equation 5). IDQL shares it."""
-    q = target_q(config, state, batch)
 
-    def loss_fn(params: Any) -> tuple[Array, Array]:
+    def loss_fn(params: Any, batch: Transition) -> tuple[Array, Metrics]:
+        q = target_q(config, state, batch)
         v = value_network(config).apply(params, batch.observations)
-        return losses.expectile_loss(q - v, state.hyper.expectile), jnp.mean(v)
+        loss = losses.expectile_loss(q - v, state.hyper.expectile)
+        return loss, {"value_loss": loss, "v_data": jnp.mean(v), "q_data": jnp.mean(q)}
 
-    (loss, v_data), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.value.params)
+    grads, metrics = common.mean_gradients(loss_fn, state.value.params, batch)
     value = state.value.apply_gradients(grads, state.hyper.critic_learning_rate)
-    metrics = {"value_loss": loss, "v_data": v_data, "q_data": jnp.mean(q)}
     return state.replace(value=value), metrics
 
 
@@ -136,17 +136,18 @@ def update_critics(
     config: IQLConfig, state: IQLState, batch: Transition
 ) -> tuple[IQLState, Metrics]:
     """The TD loss towards V(s') (equation 6), then the target critics. IDQL shares it."""
-    next_v = value_network(config).apply(state.value.params, batch.next_observations)
-    targets = losses.td_targets(batch.rewards, batch.masks, next_v, state.hyper.discount)
 
-    def loss_fn(params: Any) -> Array:
+    def loss_fn(params: Any, batch: Transition) -> tuple[Array, Metrics]:
+        next_v = value_network(config).apply(state.value.params, batch.next_observations)
+        targets = losses.td_targets(batch.rewards, batch.masks, next_v, state.hyper.discount)
         q = critic_network(config).apply(params, batch.observations, batch.actions)
-        return losses.twin_td_loss(q, targets)
+        loss = losses.twin_td_loss(q, targets)
+        return loss, {"td_loss": loss}
 
-    loss, grads = jax.value_and_grad(loss_fn)(state.critics.params)
+    grads, metrics = common.mean_gradients(loss_fn, state.critics.params, batch)
     critics = state.critics.apply_gradients(grads, state.hyper.critic_learning_rate)
     target_critics = polyak(critics.params, state.target_critics, state.hyper.tau)
-    return state.replace(critics=critics, target_critics=target_critics), {"td_loss": loss}
+    return state.replace(critics=critics, target_critics=target_critics), metrics
 
 
 def advantage_weights(advantage: Array, temperature: Array | float) -> Array:
@@ -165,20 +166,25 @@ def update_policy(
 ) -> tuple[IQLState, Metrics]:
     """Advantage-weighted regression: -mean exp(beta * (Q - V)) log pi(a|s) (equation 7)."""
     policy = networks.FixedStdPolicy(batch.actions.shape[-1], config.hidden_dim, config.max_action)
-    v = value_network(config).apply(state.value.params, batch.observations)
-    weights = advantage_weights(target_q(config, state, batch) - v, state.hyper.temperature)
 
-    def loss_fn(params: Any) -> tuple[Array, Array]:
+    def loss_fn(params: Any, batch: Transition) -> tuple[Array, Metrics]:
+        v = value_network(config).apply(state.value.params, batch.observations)
+        advantage = target_q(config, state, batch) - v
+        weights = advantage_weights(advantage, state.hyper.temperature)
         mean, log_std = policy.apply(params, batch.observations)
-        log_prob = gaussian_log_prob(mean, log_std, batch.actions)
-        return -jnp.mean(weights * log_prob), jnp.mean(jnp.exp(log_std))
+        loss = -jnp.mean(weights * gaussian_log_prob(mean, log_std, batch.actions))
+        metrics = {
+            "policy_loss": loss,
+            "policy_std": jnp.mean(jnp.exp(log_std)),
+            "advantage_weight": jnp.mean(weights),
+        }
+        return loss, metrics
 
-    (loss, std), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.policy.params)
+    grads, metrics = common.mean_gradients(loss_fn, state.policy.params, batch)
     decay = jnp.float32(1.0)
     if config.lr_decay:
         decay = common.cosine_decay(state.policy.step, config.decay_steps)
     policy_state = state.policy.apply_gradients(grads, state.hyper.learning_rate * decay)
-    metrics = {"policy_loss": loss, "policy_std": std, "advantage_weight": jnp.mean(weights)}
     return state.replace(policy=policy_state), metrics
 
 
@@ -218,4 +224,4 @@ def iql(config: IQLConfig) -> Algorithm:
     def act_fn(state: IQLState, observations: Array, key: Array) -> Array:
         return act(config, state, observations, key)
 
-    return Algorithm(init, train_step, train_step, act_fn)
+    return Algorithm(init, train_step, train_step, act_fn, by_rows=True)

@@ -127,11 +127,14 @@ def test_dropout_is_for_training_alone() -> None:
     params = small.jit(network.init)(jax.random.key(0), *inputs)
 
     @small.jit
-    def train(key: jax.Array) -> jax.Array:
-        return network.apply(params, *inputs, training=True, rngs={"dropout": key})
+    def train(kept: jax.Array) -> jax.Array:
+        return network.apply(params, *inputs, kept)
 
-    assert not np.allclose(train(jax.random.key(0)), train(jax.random.key(1)))
-    without = small.jit(network.apply)(params, *inputs)  # needs no key
+    drawn = jax.random.bernoulli(jax.random.key(1), 0.5, (3, 1, 8))
+    without = small.jit(network.apply)(params, *inputs)
+    assert not np.allclose(train(drawn), without)
+    # rows of which all is kept: twice the inputs, which LayerNorm takes back
+    np.testing.assert_allclose(train(jnp.ones((3, 1, 8), bool)), without, rtol=1e-4, atol=1e-5)
     assert np.all(np.isfinite(without))
     assert params["params"]["block_0"]["dense_0"]["kernel"].shape == (8, 32)
     assert params["params"]["fourier"]["kernel"].shape == (2,)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dtql_jax.algorithms import make_algorithm
+from dtql_jax.algorithms import ALGORITHMS, make_algorithm
 from dtql_jax.training.placement import devices_of_member
 
 ROOT = Path(__file__).parents[2]
@@ -67,7 +67,8 @@ assert algorithm.by_rows
 def fit(seeds, share, **arguments):
     used = devices if share else devices[:1]
     placement = Placement(len(seeds), used, share=share or 1)
-    return Fit(algorithm, data(), seeds, SETTINGS, placement=placement, **arguments)
+    bounded = data()._replace(actions=np.tanh(data().actions))
+    return Fit(algorithm, bounded, seeds, SETTINGS, placement=placement, **arguments)
 
 
 one, many = fit([4, 7], 0), fit([4, 7], 2)
@@ -113,7 +114,10 @@ print("all the same")
 """
 
 
-@pytest.mark.parametrize("name", ["dtql"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ALGORITHMS if name != "dtql"]
+
+
+@pytest.mark.parametrize("name", ["dtql", *SLOW])
 def test_devices_that_share_a_batch_agree_with_one(name: str, tmp_path: Path) -> None:
     own = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
