@@ -24,7 +24,6 @@ from dtql_jax.types import Transition
 # batch -> (O, A) of the tasks that the paper trains with it: hopper, AntMaze
 SIZES = {256: (11, 3), 2048: (29, 8)}
 ALGORITHMS = ("dtql", "dql", "idql", "dql_kl", "iql", "bc")
-MICROBATCHED = ("dtql", "dql_kl")  # whose gradients a CPU computes in parts of the batch
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -99,7 +98,7 @@ class Training:
     ) -> None:
         """Compiles the program; `compile_seconds` says how long that took, init included."""
         began = time.perf_counter()
-        placement = placement or place(algorithm, seeds, batch_size)
+        placement = self.placement = placement or place(algorithm, seeds, batch_size)
         data = random_data(*SIZES.get(batch_size, SIZES[256]))
         keys = population.member_keys(range(seeds))
         self._keys, self._data = placement.put(keys.run), placement.copy(data)

@@ -4,10 +4,10 @@
 
 The floor of a step is the longer of operations / matrix rate and bytes / bandwidth, both measured
 here. The matrix rate is that of a chain of float32 products [B, 256] x [256, 256], the shape of
-nearly all of a step's operations. Another column has the share of the rate of large square
-products, which no step of 256 wide networks can reach. Operations are those of XLA's cost analysis
-of the step with the whole batch at once. By hand, for DTQL at batch 256 with O = 11, A = 3
-(multiplications a row, in thousands; twice that in operations):
+nearly all of a step's operations, as one program computes it with all cores of a CPU. Two more
+columns are stricter: the share of the rate where each core has a chain of its own, and of that of
+large square products. Operations are those of XLA's cost analysis. By hand, for DTQL at batch 256
+with O = 11, A = 3 (multiplications a row, in thousands; twice that in operations):
 
     critics   Q forward 2 x 135, V(s) 134, V(s') 134; backward twice 270 + 134, less inputs   1346
     diffusion F forward 205, backward 410                                                      615
@@ -43,17 +43,31 @@ def define(argv: list[str]) -> None:
 WIDTH, SQUARE = 256, (2048, 2048)
 
 
-def products(rows: int, width: int) -> tuple[Callable[[], Any], float]:
-    """A chain of float32 products [rows, width] x [width, width]: (call, its operations)."""
+def products(rows: int, width: int, devices: int = 1) -> tuple[Callable[[], Any], float]:
+    """A chain of float32 products [rows, width] x [width, width]: (call, its operations).
+
+    With several `devices` (a CPU's cores) each has a chain of its own share of the rows.
+    """
     import jax
     import numpy as np
+    from jax.sharding import Mesh, PartitionSpec
 
     operations = 2 * rows * width * width
     length = max(4, int(8e9 // operations))
     rng = np.random.default_rng(0)
     x = jax.numpy.asarray(rng.normal(size=(rows, width)), "float32")
     w = jax.numpy.asarray(rng.normal(size=(width, width)) / width**0.5, "float32")
-    run = jax.jit(lambda x, w: jax.lax.scan(lambda c, _: (c @ w, None), x, None, length=length)[0])
+
+    def chain(x: Any, w: Any) -> Any:
+        return jax.lax.scan(lambda c, _: (c @ w, None), x, None, length=length)[0]
+
+    if devices > 1:
+        mesh = Mesh(np.array(jax.devices()[:devices]), ("rows",))
+        own, whole = PartitionSpec("rows"), PartitionSpec()
+        chain = jax.shard_map(chain, mesh=mesh, in_specs=(own, whole), out_specs=own)
+        x = jax.device_put(x, jax.NamedSharding(mesh, own))
+        w = jax.device_put(w, jax.NamedSharding(mesh, whole))
+    run = jax.jit(chain)
     return lambda: run(x, w), float(operations * length)
 
 
@@ -70,24 +84,37 @@ def bandwidth(repetitions: int) -> float:
 
 
 def step_cost(name: str, batch_size: int) -> tuple[float, float]:
-    """(operations, least bytes) of one training step."""
+    """(operations, least bytes) of one training step.
+
+    Large batches are computed in parts, in a loop whose body the cost analysis counts once, so
+    operations are counted at 128 and 256 rows: they grow with the rows as between those two.
+    """
     import jax
 
-    from benchmarks.measure import MICROBATCHED, SIZES, make, random_data
+    from benchmarks.measure import SIZES, make, random_data
 
-    # a batch in parts is a loop, and the cost analysis counts a loop's body once
-    algorithm = make(name, {"microbatch": batch_size} if name in MICROBATCHED else {})
-    batch = random_data(*SIZES.get(batch_size, SIZES[256]), rows=batch_size)
-    key = jax.random.key(0)
-    state = jax.eval_shape(algorithm.init, key, batch)
-    cost = jax.jit(algorithm.train_step).lower(state, batch, key).compile().cost_analysis()
-    cost = cost[0] if isinstance(cost, list) else cost
+    algorithm, key = make(name), jax.random.key(0)
+
+    def batch(rows: int) -> Any:
+        return random_data(*SIZES.get(batch_size, SIZES[256]), rows=rows)
+
+    def operations(rows: int) -> float:
+        state = jax.eval_shape(algorithm.init, key, batch(1))
+        step = jax.jit(algorithm.train_step).lower(state, batch(rows), key).compile()
+        cost = step.cost_analysis()
+        return float((cost[0] if isinstance(cost, list) else cost)["flops"])
+
+    few, more = operations(128), operations(256)
+    state = jax.eval_shape(algorithm.init, key, batch(1))
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
-    return float(cost["flops"]), 2.0 * size + sum(x.nbytes for x in batch)
+    least_bytes = 2.0 * size + sum(x.nbytes for x in batch(batch_size))
+    return more + (more - few) * (batch_size - 256) / 128, least_bytes
 
 
 def run() -> None:
     """The command."""
+    import jax
+
     from benchmarks import measure
     from benchmarks.plain_step import plain_dtql
     from dtql_jax.training.device import use_cpu_cores
@@ -108,22 +135,25 @@ def run() -> None:
             if name == "dtql":
                 steps.append(("dtql, plain form", plain_dtql()))
             chain, chain_operations = products(batch_size, WIDTH)
+            cores = jax.device_count() if jax.default_backend() == "cpu" else 1
+            apart, _ = products(batch_size, WIDTH, cores)
             trainings = [measure.Training(a, batch_size, 1, per_call) for _, a in steps]
-            timed = [chain, *trainings]
+            timed = [chain, apart, *trainings]
             for call in timed:
                 measure.clock(call, 1)
             # in turns, so that a disturbance meets all of them
             seconds: list[list[float]] = [[] for _ in timed]
             while len(seconds[0]) < values.repetitions and (
-                len(seconds[0]) < 3 or sum(seconds[1]) < values.seconds
+                len(seconds[0]) < 3 or sum(seconds[2]) < values.seconds
             ):
                 for call, taken in zip(timed, seconds, strict=True):
                     taken += measure.clock(call, 1, warm_up=0).seconds
             products_timing = measure.Timing(seconds[0])
             operations, least_bytes = step_cost(name, batch_size)
             rate = chain_operations / products_timing.best
+            apart_rate = chain_operations / measure.Timing(seconds[1]).best
             floor = max(operations / rate, least_bytes / bytes_rate)
-            for (label, _), taken in zip(steps, seconds[1:], strict=True):
+            for (label, _), taken in zip(steps, seconds[2:], strict=True):
                 timing = measure.Timing([t / per_call for t in taken])
                 rows.append(
                     {
@@ -137,6 +167,7 @@ def run() -> None:
                         "best ms": 1e3 * timing.best,
                         "of the roofline %": 100 * floor / timing.median,
                         "at best %": 100 * floor / timing.best,
+                        "of products core by core %": 100 * operations / apart_rate / timing.median,
                         "of large products %": 100 * operations / square / timing.median,
                         "step seconds": timing.seconds,
                         "product seconds": products_timing.seconds,

@@ -38,7 +38,8 @@ def run() -> None:
     cases += [("batch", b, 1, 1, b) for b in map(int, values.batch_sizes)]
     rows = []
     for against, x, population, used, batch_size in cases:
-        placement = Placement(population, devices[:used])
+        # batches as a run has them: several cores share one
+        placement = None if against == "batch" else Placement(population, devices[:used])
         training = measure.Training(
             measure.make("dtql"), batch_size, population, values.updates, placement
         )
@@ -49,7 +50,7 @@ def run() -> None:
                 "against": against,
                 "number": x,
                 "members": population,
-                "devices": len(placement.devices),
+                "devices": len(training.placement.devices),
                 "batch": batch_size,
                 "seed-updates/s": rate,
                 "transitions/s": rate * batch_size,

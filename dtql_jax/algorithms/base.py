@@ -24,8 +24,9 @@ class Algorithm(NamedTuple):
         policy learns; metrics are scalars.
       train_step: (state, batch, key) -> (state, metrics). One whole update.
       act: (state, observations [..., O], key) -> actions [..., A].
-      by_rows: whether every gradient of a step is `common.mean_gradients`, so that several devices
-        can share a batch.
+      by_rows: whether cores that a run leaves over are to share a batch: every gradient of a step
+        is `common.mean_gradients`, and small enough to be added up. A step with gradients of its
+        own is right with it too, but every core then computes the whole batch.
     """
 
     init: Callable[[Array, Transition], State]
