@@ -278,5 +278,5 @@ def idql(config: IDQLConfig) -> Algorithm:
     def act_fn(state: IDQLState, observations: Array, key: Array) -> Array:
         return act(config, state, observations, key)
 
-    # not by_rows: to add up the actor's 6 MB of gradients twice a step costs more than sharing saves
+    # not by_rows: adding up the actor's 6 MB of gradients twice a step costs more than it saves
     return Algorithm(init, train_step, train_step, act_fn)
