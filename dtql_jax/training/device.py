@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+CORES = "DTQL_JAX_CORES"  # set for jobs that share a machine without being kept apart by it
 _PATIENCE = "xla_cpu_collective_call_terminate_timeout_seconds"
 
 
@@ -40,9 +41,11 @@ def use_cpu_cores() -> None:
 
 
 def _cores() -> int:
-    """Cores that this process may use."""
+    """Cores that this process may use: $DTQL_JAX_CORES at most."""
     known = hasattr(os, "sched_getaffinity")
-    return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
+    allowed = os.environ.get(CORES, "")
+    return min(cores, max(1, int(allowed))) if allowed.isdigit() else cores
 
 
 def describe_device() -> dict[str, Any]:

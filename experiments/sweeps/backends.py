@@ -16,6 +16,7 @@ from pathlib import Path
 import ml_collections
 
 from dtql_jax.errors import UserError
+from dtql_jax.training.device import CORES
 from dtql_jax.training.display import Display
 from experiments import cli, runner
 from experiments.sweeps import plan, results
@@ -113,7 +114,8 @@ def ray(
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
     ray.init(
         address=address or None,
-        runtime_env={"env_vars": {"PYTHONPATH": path}},
+        # Ray counts cores, but keeps no job to its own
+        runtime_env={"env_vars": {"PYTHONPATH": path, CORES: str(max(1, round(cpus)))}},
         log_to_driver=False,
         include_dashboard=False if not address else None,
     )
