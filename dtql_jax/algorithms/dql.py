@@ -270,16 +270,13 @@ def update_actor(
 
 
 def _by_row(draws: Draws) -> Draws:
-    """With the rows in front everywhere: [N, B, ...] -> [B, N, ...]; without the coin."""
-    return _swap(draws)._replace(use_first=None)
+    """With the rows in front everywhere, [N, B, ...] -> [B, N, ...], and without the coin."""
+    return _by_step(draws)._replace(use_first=None)
 
 
 def _by_step(draws: Draws) -> Draws:
-    """Inverse of `_by_row`, but for the coin."""
-    return _swap(draws)
+    """Inverse of `_by_row`, but for the coin: both swap the two axes."""
 
-
-def _swap(draws: Draws) -> Draws:
     def swap(noise: ddpm.ChainNoise) -> ddpm.ChainNoise:
         return noise._replace(steps=jnp.swapaxes(noise.steps, 0, 1))
 

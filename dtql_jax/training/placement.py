@@ -2,7 +2,7 @@
 
 Members need nothing of each other, so a population is split over the devices of all hosts without
 a word between them. Where a CPU has more cores than members, the cores left over share the batches
-of the members: they add up their gradients, three times an update.
+of the members: they add up their gradients.
 """
 
 import copy
