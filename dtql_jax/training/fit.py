@@ -174,7 +174,7 @@ class Fit:
         state = population.init(algorithm, self.placement, self._keys.init, data)
         self._state = population.set_hyperparameters(self.placement, state, hyperparameters or {})
         self._metrics = population.metric_names(
-            algorithm, self._state, self._data, settings.batch_size
+            algorithm, self.placement, self._state, self._data, settings.batch_size
         )
         self._names = sorted({name for of_phase in self._metrics.values() for name in of_phase})
         empty = [updates.empty_tally(len(self._names))] * len(self.seeds)

@@ -95,7 +95,9 @@ class Placement:
         return self._put(tree, self._sharding(None))
 
     def take(self, tree: Any) -> Any:
-        """Inverse of `put`: [places, ...] -> [P, ...]."""
+        """Inverse of `put`: [places, ...] -> [P, ...], each member on one device."""
+        if self.share > 1:
+            return self.localise(tree)
         if self.places == self.members:
             return tree
         if self._beyond:

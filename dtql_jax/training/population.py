@@ -67,15 +67,24 @@ def set_hyperparameters(
 
 
 def metric_names(
-    algorithm: Algorithm, state: Any, data: Transition, batch_size: int
+    algorithm: Algorithm, placement: Placement, state: Any, data: Transition, batch_size: int
 ) -> dict[str, list[str]]:
-    """Names of the metrics that each phase's step reports: {"pretrain": ..., "train": ...}."""
-    one = jax.eval_shape(lambda s: jax.tree.map(lambda x: x[0], s), state)
+    """Names of the metrics that each phase's step reports: {"pretrain": ..., "train": ...}.
+
+    A jitted step is traced here as `make_update` has it traced, which then need not do it again.
+    """
     rows = jnp.zeros((batch_size,), jnp.int32)
     batch = jax.eval_shape(lambda d: jax.tree.map(lambda x: x[rows], d), data)
-    steps = {"pretrain": algorithm.pretrain_step, "train": algorithm.train_step}
-    key = jax.random.key(0)
-    return {name: list(jax.eval_shape(step, one, batch, key)[1]) for name, step in steps.items()}
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), placement.places))
+
+    def reported(step: updates.Step) -> list[str]:
+        metrics = placement.spread(lambda *arguments: step(*arguments)[1], (0, None, 0))
+        return list(jax.eval_shape(metrics, state, batch, keys))
+
+    return {
+        "pretrain": reported(algorithm.pretrain_step),
+        "train": reported(algorithm.train_step),
+    }
 
 
 def make_update(

@@ -99,7 +99,9 @@ class Learner:
         # copies: updates give the memory of their state away, and other arms begin with it too
         self._state = snapshot(self.placement.put(fit.state))
         self._data = self.placement.copy(data)
-        phases = population.metric_names(fit.algorithm, self._state, self._data, batch_size)
+        phases = population.metric_names(
+            fit.algorithm, self.placement, self._state, self._data, batch_size
+        )
         self.names = sorted({name for names in phases.values() for name in names})
         members = len(fit.seeds)
         self.reported = phases["train"]

@@ -19,7 +19,7 @@ def train(algorithm: Algorithm, seeds: tuple[int, ...], alphas: tuple[float, ...
     keys, data = population.member_keys(seeds), small.batch(200)
     state = population.init(algorithm, placement, placement.put(keys.init), data)
     state = population.set_hyperparameters(placement, state, {"alpha": alphas})
-    names = population.metric_names(algorithm, state, data, BATCH)["train"]
+    names = population.metric_names(algorithm, placement, state, data, BATCH)["train"]
     update = population.make_update(algorithm.train_step, names, BATCH, UPDATES, placement)
     empty = updates.empty_tally(len(names))
     tally = placement.put(jax.tree.map(lambda x: np.stack([x] * len(seeds)), empty))
