@@ -104,9 +104,10 @@ class Training:
         self._keys, self._data = placement.put(keys.run), placement.copy(data)
         init_keys = placement.put(keys.init)
         self._state = population.init(algorithm, placement, init_keys, data)
-        names = population.metric_names(
+        reported = population.metric_names(
             algorithm, placement, self._state, self._data, batch_size
-        )["train"]
+        )
+        names = reported["train"]
         tallies = [updates.empty_tally(len(names))] * seeds
         self._tally = placement.put(jax.tree.map(lambda *rows: jnp.stack(rows), *tallies))
         update = population.make_update(
