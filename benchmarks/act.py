@@ -26,7 +26,7 @@ CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (
 
 def define(argv: list[str]) -> None:
     """The flags of this command."""
-    flags.DEFINE_list("observations", ["1", "100"], "Observations at once.")
+    flags.DEFINE_list("observations", ["1", "20", "100"], "Observations at once.")
     flags.DEFINE_integer("repetitions", 15, "Calls that are timed.")
     flags.DEFINE_integer("observation_dim", 29, "O; AntMaze by default.")
     flags.DEFINE_integer("action_dim", 8, "A.")
@@ -39,23 +39,27 @@ def run() -> None:
 
     from benchmarks import measure
     from dtql_jax.training import population
+    from dtql_jax.training.acting import Acting
+    from dtql_jax.training.device import use_cpu_cores
     from dtql_jax.training.placement import Placement
 
+    use_cpu_cores()
     values = flags.FLAGS
-    placement, keys = Placement(1), population.member_keys([0])
+    placement = Placement(1)
+    keys = placement.put(population.member_keys([0]))
     data = measure.random_data(values.observation_dim, values.action_dim, rows=1)
     rows = []
     for label, name, settings in CASES:
         algorithm = measure.make(name, settings)
         state = population.init(algorithm, placement, keys.init, data)
-        act = population.make_act(algorithm, placement)
+        act = Acting(algorithm, placement, keys.evaluation).policy(state)
         row: dict[str, Any] = {"method": label}
         for number in map(int, values.observations):
             shape = (1, number)
             observations = np.ones((*shape, values.observation_dim), np.float32)
             zeros = np.zeros(shape, np.int32)
             timing = measure.clock(
-                lambda a=act, s=state, o=observations, z=zeros: a(s, keys.evaluation, o, z, z),
+                lambda a=act, o=observations, z=zeros: a(o, z, z),
                 values.repetitions,
             )
             row[f"{number} at once, ms"] = 1e3 * timing.median

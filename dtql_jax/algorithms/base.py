@@ -27,6 +27,8 @@ class Algorithm(NamedTuple):
       by_rows: whether cores that a run leaves over are to share a batch: every gradient of a step
         is `common.mean_gradients`, and small enough to be added up. A step with gradients of its
         own is right with it too, but every core then computes the whole batch.
+      candidates: actions that `act` compares for one observation: how many observations are
+        treated at once is chosen by it, not what comes out.
     """
 
     init: Callable[[Array, Transition], State]
@@ -34,3 +36,4 @@ class Algorithm(NamedTuple):
     train_step: Callable[[State, Transition, Array], tuple[State, Metrics]]
     act: Callable[[State, Array, Array], Array]
     by_rows: bool = False
+    candidates: int = 1024

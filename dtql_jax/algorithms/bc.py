@@ -218,4 +218,4 @@ def bc(config: BCConfig) -> Algorithm:
     def act_fn(state: BCState, observations: Array, key: Array) -> Array:
         return act(config, state, observations, key)
 
-    return Algorithm(init, train_step, train_step, act_fn, by_rows=True)
+    return Algorithm(init, train_step, train_step, act_fn, by_rows=True, candidates=1)

@@ -111,18 +111,38 @@ def mean_gradients(
     Returns:
       (gradients, metrics) of all rows; the same numbers up to the order of summation.
     """
-    mesh = jax.sharding.get_abstract_mesh()
-    devices = dict(mesh.shape).get(ROWS, 1)
+    devices = _sharing()
     if devices == 1:
         # alone, a device has all cores of a CPU, and two parts do not wait for each other
-        return _in_parts(loss_fn, params, rows, microbatch, at_once=2 if mesh.empty else 1)
-    share = jax.tree.leaves(rows)[0].shape[0] // devices
-    first = share * jax.lax.axis_index(ROWS)
-    own = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, first, share), rows)
-    result = _in_parts(loss_fn, params, own, microbatch, at_once=1)
+        at_once = 2 if jax.sharding.get_abstract_mesh().empty else 1
+        return _in_parts(loss_fn, params, rows, microbatch, at_once)
+    result = _in_parts(loss_fn, params, _own_rows(rows, devices), microbatch, at_once=1)
     # one vector, one exchange: each costs a wait for the slowest device
     flat, unravel = jax.flatten_util.ravel_pytree(result)
     return unravel(jax.lax.psum(flat, ROWS) / devices)
+
+
+def of_all_rows(function: Callable[[Any], Array], rows: Any) -> Array:
+    """A function of each row, [B, ...] -> [B, ...]; shared like `mean_gradients`, for any B."""
+    devices, size = _sharing(), jax.tree.leaves(rows)[0].shape[0]
+    if devices == 1:
+        return function(rows)
+    # the last row again, until all have the same number
+    places = jnp.minimum(jnp.arange(-(-size // devices) * devices), size - 1)
+    own = _own_rows(jax.tree.map(lambda x: x[places], rows), devices)
+    return jax.lax.all_gather(function(own), ROWS, tiled=True)[:size]
+
+
+def _sharing() -> int:
+    """The devices that share each batch where this is traced, 1 if none do."""
+    return dict(jax.sharding.get_abstract_mesh().shape).get(ROWS, 1)
+
+
+def _own_rows(rows: Any, devices: int) -> Any:
+    """This device's share of arrays [B, ...] that all of them have."""
+    share = jax.tree.leaves(rows)[0].shape[0] // devices
+    first = share * jax.lax.axis_index(ROWS)
+    return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, first, share), rows)
 
 
 def _in_parts(
@@ -165,8 +185,24 @@ def repeat(observations: Array, number: int) -> Array:
 
 def min_q(critic: networks.DoubleCritic, params: Any, observations: Array, actions: Array) -> Array:
     """min(Q1, Q2) of candidates: observations [..., O], actions [..., N, A] -> [..., N]."""
-    q = critic.apply(params, repeat(observations, actions.shape[-2]), actions)
-    return jnp.min(q, axis=0)
+
+    def of(actions: Array) -> Array:
+        q = critic.apply(params, repeat(observations, actions.shape[-2]), actions)
+        return jnp.min(q, axis=0)
+
+    *outer, number, size = actions.shape
+    # where a device is a core of a CPU, as many as stay in its cache
+    alone = jax.sharding.get_abstract_mesh().empty
+    part = number if alone else microbatch_size(0, number)
+    if part == number:
+        return of(actions)
+    parts = jnp.moveaxis(actions.reshape(*outer, number // part, part, size), -3, 0)
+    return jnp.moveaxis(jax.lax.map(of, parts), 0, -2).reshape(*outer, number)
+
+
+def number_of_candidates(config: Any) -> int:
+    """N of an algorithm whose `action_selection` may be a "single" draw."""
+    return 1 if config.action_selection == "single" else config.num_candidates
 
 
 def choose(actions: Array, scores: Array, key: Array, selection: str) -> Array:

@@ -310,7 +310,7 @@ def act(config: DQLConfig, state: DQLState, observations: Array, key: Array) -> 
     The candidates are the actor's own (not its moving average's), judged by the target critics.
     """
     noise_key, choice_key = jax.random.split(key)
-    number = 1 if config.action_selection == "single" else config.num_candidates
+    number = common.number_of_candidates(config)
     action_dim = state.actor.params["params"]["trunk"]["dense_3"]["bias"].shape[-1]
     shape = (*observations.shape[:-1], number, action_dim)
     noise = ddpm.chain_noise(noise_key, config.num_timesteps, shape)
@@ -333,4 +333,5 @@ def dql(config: DQLConfig) -> Algorithm:
     def act_fn(state: DQLState, observations: Array, key: Array) -> Array:
         return act(config, state, observations, key)
 
-    return Algorithm(init, train_step, train_step, act_fn, by_rows=True)
+    number = common.number_of_candidates(config)
+    return Algorithm(init, train_step, train_step, act_fn, by_rows=True, candidates=number)

@@ -281,7 +281,7 @@ def act(config: DQLKLConfig, state: DQLKLState, observations: Array, key: Array)
     As DTQL acts, the generator's outputs being judged as they are and the chosen one clipped.
     """
     noise_key, choice_key = jax.random.split(key)
-    number = 1 if config.action_selection == "single" else config.num_candidates
+    number = common.number_of_candidates(config)
     action_dim = state.policy.params["params"]["trunk"]["dense_4"]["bias"].shape[-1]
     noise = jax.random.normal(noise_key, (*observations.shape[:-1], number, action_dim))
     actions = _generate(config, state, state.policy.params, observations, noise)
@@ -311,4 +311,5 @@ def dql_kl(config: DQLKLConfig) -> Algorithm:
     def act_fn(state: DQLKLState, observations: Array, key: Array) -> Array:
         return act(config, state, observations, key)
 
-    return Algorithm(init, pretrain_step, train_step, act_fn, by_rows=True)
+    number = common.number_of_candidates(config)
+    return Algorithm(init, pretrain_step, train_step, act_fn, by_rows=True, candidates=number)

@@ -351,6 +351,11 @@ def candidates(
     return actions, common.min_q(critic, state.target_critics, observations, actions)
 
 
+def number_of_candidates(config: DTQLConfig) -> int:
+    """N of `act`. Of a deterministic policy's candidates one is as good as all."""
+    return 1 if config.policy == "deterministic" else common.number_of_candidates(config)
+
+
 def act(config: DTQLConfig, state: DTQLState, observations: Array, key: Array) -> Array:
     """One action for each observation: observations [..., O] -> actions [..., A].
 
@@ -358,13 +363,11 @@ def act(config: DTQLConfig, state: DTQLState, observations: Array, key: Array) -
     "single" draws one action from the one-step policy and asks no critic.
     """
     noise_key, choice_key = jax.random.split(key)
-    # of a deterministic policy's candidates one is as good as all
-    one = config.action_selection == "single" or config.policy == "deterministic"
-    number = 1 if one else config.num_candidates
+    number = number_of_candidates(config)
     action_dim = one_step_policies.action_dim(policy_architecture(config), state.policy.params)
     noise = jax.random.normal(noise_key, (*observations.shape[:-1], number, action_dim))
     actions, q = candidates(config, state, observations, noise)
-    if one:
+    if number == 1:
         action = actions[..., 0, :]
     else:
         action = common.choose(actions, q, choice_key, config.action_selection)
@@ -389,4 +392,5 @@ def dtql(config: DTQLConfig) -> Algorithm:
     def act_fn(state: DTQLState, observations: Array, key: Array) -> Array:
         return act(config, state, observations, key)
 
-    return Algorithm(init, pretrain_step, train_step, act_fn, by_rows=True)
+    number = number_of_candidates(config)
+    return Algorithm(init, pretrain_step, train_step, act_fn, by_rows=True, candidates=number)

@@ -252,7 +252,7 @@ def act(config: IDQLConfig, state: IDQLState, observations: Array, key: Array) -
     critics, "expectile" draws one by the weights of `expectile_logits`; "single" is one sample.
     """
     noise_key, choice_key = jax.random.split(key)
-    number = 1 if config.action_selection == "single" else config.num_candidates
+    number = common.number_of_candidates(config)
     action_dim = state.actor.params["params"]["dense_1"]["bias"].shape[-1]
     shape = (*observations.shape[:-1], number, action_dim)
     noise = ddpm.chain_noise(noise_key, config.num_timesteps, shape)
@@ -279,4 +279,5 @@ def idql(config: IDQLConfig) -> Algorithm:
         return act(config, state, observations, key)
 
     # not by_rows: adding up the actor's 6 MB of gradients twice a step costs more than it saves
-    return Algorithm(init, train_step, train_step, act_fn)
+    number = common.number_of_candidates(config)
+    return Algorithm(init, train_step, train_step, act_fn, candidates=number)

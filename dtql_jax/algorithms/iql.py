@@ -224,4 +224,4 @@ def iql(config: IQLConfig) -> Algorithm:
     def act_fn(state: IQLState, observations: Array, key: Array) -> Array:
         return act(config, state, observations, key)
 
-    return Algorithm(init, train_step, train_step, act_fn, by_rows=True)
+    return Algorithm(init, train_step, train_step, act_fn, by_rows=True, candidates=1)

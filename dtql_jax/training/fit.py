@@ -18,6 +18,7 @@ import numpy as np
 from dtql_jax.algorithms.base import Algorithm
 from dtql_jax.errors import UserError
 from dtql_jax.training import hosts, population, updates
+from dtql_jax.training.acting import Acting, Policy
 from dtql_jax.training.checkpoint import Checkpoints, SaveError
 from dtql_jax.training.display import Display, duration
 from dtql_jax.training.metrics_log import MetricsLog
@@ -32,7 +33,6 @@ LONG_RUN = 3600.0  # seconds; a run that will take longer says so
 SURE_AFTER = 3.0  # seconds of measured updates before the estimate is made
 
 # (policy, update) -> a row for each of this host's members, with the fields of an evaluation
-Policy = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 Evaluate = Callable[[Policy, int], Sequence[dict[str, Any]]]
 
 
@@ -185,9 +185,7 @@ class Fit:
         self._watch = Watch(self.seeds, self._names, self._state, largest, self._display.warn)
         self._logged_at = 0  # update of the last row of the log
         self.update = 0
-        self._local = self.placement.local()
-        self._act = population.make_act(algorithm, self._local)
-        self._evaluation_keys = self.placement.localise(self._keys.evaluation)
+        self._acting = Acting(algorithm, self.placement, self._keys.evaluation, alone=overlap)
         self._programs: dict[tuple[str, int], Any] = {}
         self._cost: dict[str, float] = {}
         self._estimated = False
@@ -478,14 +476,7 @@ class Fit:
         Args:
           state: whose policies, [places, ...]; None: of the state as it is now.
         """
-        state = self.placement.localise(self._state if state is None else state)
-        placement, keys = self._local, self._evaluation_keys
-
-        def act(observations: np.ndarray, episodes: np.ndarray, steps: np.ndarray) -> np.ndarray:
-            rows = [placement.fill(x) for x in (observations, episodes, steps)]
-            return np.asarray(placement.take(self._act(state, keys, *rows)))
-
-        return act
+        return self._acting.policy(self._state if state is None else state)
 
     def overlaps_at(self, update: int) -> bool:
         """Whether the evaluation after `update` updates runs beside the next ones."""

@@ -61,7 +61,7 @@ class Placement:
           UserError: a host would have no member.
         """
         devices = list(devices or jax.devices())
-        self.members, self.share = members, share
+        self.members, self.share, self._allowed = members, share, devices
         self.per_device = -(-members * share // len(devices))
         if share > 1 and self.per_device > 1:
             raise ValueError(f"{members} members on {share} devices each; found {len(devices)}")
@@ -121,6 +121,14 @@ class Placement:
         local.own, local._beyond = slice(0, local.members), False
         local._mesh = Mesh(np.array(local.devices).reshape(-1, 1), (_AXIS, ROWS))
         return local
+
+    def acting(self) -> "Placement":
+        """Where this host's members choose actions: as `local`, but with all cores of a CPU."""
+        spare = len(self._allowed) // self.members
+        alone = self._allowed[0].platform == "cpu" and jax.process_count() == 1
+        if spare < 2 or not alone:
+            return self.local()
+        return Placement(self.members, self._allowed, share=spare)
 
     def localise(self, tree: Any) -> Any:
         """This host's part of arrays [places, ...], as `local` has them; nothing is copied."""

@@ -105,33 +105,6 @@ def make_update(
     return placement.spread(update, (0, 0, None, 0, None), donate=(0,))
 
 
-def make_act(algorithm: Algorithm, placement: Placement, chunk: int = 8) -> Any:
-    """The jitted action choice of a whole population.
-
-    The numbers behind an action come from (member, episode, step) alone: an episode's course does
-    not depend on which others are played beside it.
-
-    Args:
-      algorithm: whose `act` is called for one observation at a time, vectorised.
-      placement: of the members.
-      chunk: observations treated at once; bounds the memory of many candidates.
-
-    Returns:
-      (state [places, ...], keys [places], observations [places, E, O], episodes [places, E],
-      steps [places, E]) -> actions [places, E, A].
-    """
-
-    def member(state: Any, key: Array, observations: Array, episodes: Array, steps: Array) -> Array:
-        def one(row: tuple[Array, Array, Array]) -> Array:
-            observation, episode, step = row
-            row_key = jax.random.fold_in(jax.random.fold_in(key, episode), step)
-            return algorithm.act(state, observation, row_key)
-
-        return jax.lax.map(one, (observations, episodes, steps), batch_size=chunk)
-
-    return placement.spread(member, (0, 0, 0, 0, 0))
-
-
 def member(state: Any, index: int) -> Any:
     """The state of one member, without the leading axis."""
     return jax.tree.map(lambda x: x[index], state)

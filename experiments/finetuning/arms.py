@@ -15,6 +15,7 @@ from dtql_jax.datasets import DatasetInfo
 from dtql_jax.errors import UserError
 from dtql_jax.evaluation.rollout import Evaluator
 from dtql_jax.training import population, replay, updates
+from dtql_jax.training.acting import Acting
 from dtql_jax.training.checkpoint import Checkpoints
 from dtql_jax.training.display import Display
 from dtql_jax.training.fit import Fit
@@ -107,7 +108,7 @@ class Learner:
         self.reported = phases["train"]
         self._tally = self._stack([updates.empty_tally(len(self.names))] * members)
         self._new = self._stack([replay.empty(capacity, self._data)] * members)
-        self._act = population.make_act(fit.algorithm, self.placement)
+        self._acting = Acting(fit.algorithm, self.placement, self._keys.evaluation)
         self._add = self.placement.spread(replay.add, (0, 0), donate=(0,))
         self._programs: dict[int, Any] = {}
 
@@ -130,15 +131,10 @@ class Learner:
         Args:
           collecting: draws of its own, apart from an evaluation's.
         """
-        keys, place = self._keys.evaluation, self.placement
+        keys = self._keys.evaluation
         if collecting:
             keys = jax.vmap(lambda key: jax.random.fold_in(key, _COLLECT))(keys)
-
-        def act(*rows: np.ndarray) -> np.ndarray:
-            filled = [place.fill(row) for row in rows]
-            return np.asarray(place.take(self._act(self._state, keys, *filled)))
-
-        return act
+        return self._acting.policy(self._state, keys)
 
     def add(self, new: Transition) -> None:
         """Adds transitions [P, n, ...]."""

@@ -82,10 +82,25 @@ same(found, wanted, rtol=1e-3, atol=2e-5)
 # what is kept of a member, and saved, is the part of the first of its devices
 for leaf in jax.tree.leaves(found):
     assert leaf.sharding.device_set == {devices[0], devices[2]}
-rows, numbers = np.ones((2, 4, 3), np.float32), np.zeros((2, 4), np.int32)
-actions = many.policy()(rows, numbers, numbers)
+
+# acting: observations are shared where there are enough, and an odd one is no trouble
 alone = one.policy(one.placement.put(jax.device_get(found)))
-same(actions, alone(rows, numbers, numbers), atol=1e-5)
+lonely = Fit(algorithm, data(), [4, 7], SETTINGS, placement=Placement(2, devices), overlap=True)
+single = lonely.policy(lonely.placement.put(jax.device_get(found)))
+assert many._acting._many.share == 2 and many._acting._few.share == 1
+assert lonely._acting._many.share == 1
+rows = rng.normal(size=(2, 5, 3)).astype("float32")
+numbers = np.arange(10, dtype=np.int32).reshape(2, 5)
+wanted_actions = alone(rows, numbers, numbers)
+for number in (1, 2, 5):
+    part = rows[:, :number], numbers[:, :number], numbers[:, :number]
+    for policy in (many.policy(), single):
+        same(policy(*part), wanted_actions[:, :number], atol=1e-5)
+# a learner that shares nothing acts with every core all the same
+both = Fit(algorithm, data(), [4], SETTINGS, placement=Placement(1, devices))
+assert both.placement.share == 1 and both._acting._many.share == 4
+first = both.placement.put(jax.tree.map(lambda x: x[:1], jax.device_get(found)))
+same(both.policy(first)(rows[:1], numbers[:1], numbers[:1]), wanted_actions[:1], atol=1e-5)
 
 # stopped where four devices share, resumed on one and then again on four
 for share, calls in ((4, 2), (0, 2), (4, 10_000)):
