@@ -53,8 +53,8 @@ class Acting:
 
         def act(observations: np.ndarray, episodes: np.ndarray, steps: np.ndarray) -> np.ndarray:
             rows = (observations, episodes, steps)
-            # fewer observations than cores: one program with all cores is faster
-            if observations.shape[1] < self._many.share:
+            # of a single observation there is nothing to share: one program has all cores
+            if observations.shape[1] == 1:
                 return _call(self._few, self._act_few, few, rows)
             return _call(self._many, self._act_many, many, rows)
 

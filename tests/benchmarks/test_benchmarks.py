@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import measure, plain_step, roofline
+from benchmarks import ahead_of_time, measure, plain_step, roofline
 from dtql_jax.algorithms import dtql
 
 ROOT = Path(__file__).parents[2]
@@ -41,6 +41,58 @@ def test_the_plain_form_computes_the_same_step() -> None:
     for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(fused), strict=True):
         # Adam's first step is lr * sign(gradient): where a gradient is 0 but for rounding, it jumps
         assert np.mean(np.abs(np.asarray(a) - np.asarray(b)) > 1e-5) < 1e-3
+
+
+HLO = """
+%body.1 (p.0: (s32[], f32[2,3])) -> (s32[], f32[2,3]) {
+  %p.0 = (s32[], f32[2,3]) parameter(0)
+  %i.0 = s32[] get-tuple-element(%p.0), index=0
+  %x.0 = f32[2,3] get-tuple-element(%p.0), index=1
+  %fusion.0 = f32[2,3] fusion(%x.0), kind=kLoop, calls=%fused.0
+  ROOT %tuple.0 = (s32[], f32[2,3]) tuple(%i.0, %fusion.0)
+}
+
+%body.2 (p.1: (s32[], f32[2,3])) -> (s32[], f32[2,3]) {
+  %p.1 = (s32[], f32[2,3]) parameter(0)
+  %w.0 = (s32[], f32[2,3]) while(%p.1), body=%body.1, config={"known_trip_count":{"n":"5"}}
+  %x.1 = f32[2,3] get-tuple-element(%w.0), index=1
+  %product.0 = (f32[2,3], s8[999]{0}) custom-call(%x.1, %x.1), custom_call_target="product"
+  %start.0 = f32[2,3] copy-start(%x.1)
+  %done.0 = f32[2,3] copy-done(%start.0)
+  ROOT %call.0 = (s32[], f32[2,3]) call(%w.0), to_apply=%last.0
+}
+
+%last.0 (p.2: (s32[], f32[2,3])) -> (s32[], f32[2,3]) {
+  ROOT %copy.0 = pred[7]{0} copy(%p.2)
+}
+
+ENTRY %main.1 (a.0: f32[2,3]) -> f32[2,3] {
+  %a.0 = f32[2,3] parameter(0)
+  ROOT %w.1 = (s32[], f32[2,3]) while(%a.0), body=%body.2, config={"known_trip_count":{"n":"100"}}
+}
+"""
+
+
+def test_kernels_of_a_compiled_update_are_counted_in_every_turn() -> None:
+    program = ahead_of_time.computations(HLO)
+    assert ahead_of_time.step_body(program) == "body.2"
+    found = list(ahead_of_time.kernels(program, "body.2"))
+    # 24 bytes read and 24 written; of the product two operands, and no workspace
+    assert found == [("fusion", 48)] * 5 + [("custom-call", 72), ("copy-start", 48), ("copy", 7)]
+
+
+def test_the_update_is_found_in_a_program_of_this_machine() -> None:
+    def one(x: jax.Array, _: None) -> tuple[jax.Array, None]:
+        return jax.numpy.sin(x @ x), None
+
+    def call(x: jax.Array) -> jax.Array:
+        return jax.lax.scan(one, x, None, length=ahead_of_time.UPDATES)[0]
+
+    text = jax.jit(call).lower(np.zeros((64, 64), np.float32)).compile().as_text()
+    program = ahead_of_time.computations(text)
+    launched = list(ahead_of_time.kernels(program, ahead_of_time.step_body(program)))
+    assert len(launched) >= 2
+    assert sum(moved for _, moved in launched) >= 4 * 4 * 64 * 64
 
 
 def test_a_timing_ends_after_its_seconds_but_not_before_two_calls() -> None:
