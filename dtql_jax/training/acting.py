@@ -1,5 +1,6 @@
 """How the members of a population choose their actions, and on which devices."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -49,14 +50,17 @@ class Acting:
         """
         members = (state, self._keys if keys is None else keys)
         few = self._trained.localise(members)
-        many = self._many.put(self._trained.take(members)) if self._shared else few
+
+        @functools.cache
+        def many() -> Any:
+            return self._many.put(self._trained.take(members)) if self._shared else few
 
         def act(observations: np.ndarray, episodes: np.ndarray, steps: np.ndarray) -> np.ndarray:
             rows = (observations, episodes, steps)
             # of a single observation there is nothing to share: one program has all cores
             if observations.shape[1] == 1:
                 return _call(self._few, self._act_few, few, rows)
-            return _call(self._many, self._act_many, many, rows)
+            return _call(self._many, self._act_many, many(), rows)
 
         return act
 

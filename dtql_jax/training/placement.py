@@ -136,11 +136,12 @@ class Placement:
         if local is self:
             return tree
         sharding, kept = local._sharding(_AXIS), set(local.devices)
+        here = [d for d in self.devices if d.process_index == jax.process_index()]
+        places = [i for i, device in enumerate(here) if device in kept]
 
         def part(array: Any) -> Any:
-            shards = [shard for shard in array.addressable_shards if shard.device in kept]
-            shards.sort(key=lambda shard: shard.index[0].start or 0)
-            parts = [shard.data for shard in shards]
+            # an array's own parts are in the order of the devices
+            parts = [array.addressable_data(i) for i in places]
             if len(parts) == 1:
                 return parts[0]
             shape = (local.places, *array.shape[1:])

@@ -134,7 +134,16 @@ class Learner:
         keys = self._keys.evaluation
         if collecting:
             keys = jax.vmap(lambda key: jax.random.fold_in(key, _COLLECT))(keys)
-        return self._acting.policy(self._state, keys)
+        # one for each state: an update gives the state before it away
+        known = (self._state, self._acting.policy(self._state, keys))
+
+        def act(*rows: np.ndarray) -> np.ndarray:
+            nonlocal known
+            if known[0] is not self._state:
+                known = (self._state, self._acting.policy(self._state, keys))
+            return known[1](*rows)
+
+        return act
 
     def add(self, new: Transition) -> None:
         """Adds transitions [P, n, ...]."""

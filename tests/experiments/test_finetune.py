@@ -67,6 +67,25 @@ def test_new_transitions_change_what_is_learnt() -> None:
     assert not all(np.array_equal(a, b) for a, b in zip(*states, strict=True))
 
 
+def test_a_policy_follows_the_updates() -> None:
+    config = small_config("pointmaze-umaze", "dtql", seeds=2)
+    fit = runner.make_fit(config, data_of(6, 2))
+    learner = Learner(ARMS["symmetric"], fit, data_of(6, 2), 8, 4)
+    rows = np.ones((2, 3, 6), np.float32), *[np.zeros((2, 3), np.int32)] * 2
+    policies = [learner.policy(), learner.policy(collecting=True)]
+    before = [policy(*rows) for policy in policies]
+    np.testing.assert_allclose(before[0], fit.policy()(*rows), atol=1e-6)
+    assert not np.allclose(*before)  # draws of its own
+    learner.update(0, 2)
+    for policy, first in zip(policies, before, strict=True):
+        now = policy(*rows)
+        assert not np.allclose(now, first)
+        np.testing.assert_array_equal(now, policy(*rows))
+    np.testing.assert_allclose(
+        policies[0](*rows), fit.policy(fit.placement.put(learner.state))(*rows), atol=1e-6
+    )
+
+
 def first_observation(env: Any, seed: int, episode: int) -> np.ndarray:
     words = np.random.SeedSequence([seed, episode, 1])
     return env.reset(seed=int(words.generate_state(1)[0]))[0]
