@@ -12,7 +12,7 @@ _INK, _GREY = "#22262B", "#6B737C"
 _ACROSS = 3
 
 
-def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+def draw(rows: Sequence[Mapping[str, Any]], path: Path, names_of: Mapping[str, str]) -> None:
     """Draws mean and standard error of each algorithm, seeds as dots, a panel a row.
 
     Dashed: the mean return of the data's own episodes. Dotted: the paper's score, only where it
@@ -21,10 +21,9 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     Args:
       rows: of `table.rows`.
       path: of the PNG.
+      names_of: what algorithms are called in it.
     """
     from matplotlib.figure import Figure
-
-    from experiments.paper_scores.table import NAMES
 
     across, down = min(_ACROSS, len(rows)), -(-len(rows) // _ACROSS)
     figure = Figure((3.4 * across, 2.2 * down + 0.3), layout="constrained", facecolor="white")
@@ -40,7 +39,9 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
             axes.plot(seeds, [place] * len(seeds), "o", color=colour, alpha=0.35, markersize=4)
             error = cell["standard_error"] or 0.0
             axes.errorbar(cell["mean"], place, xerr=error, fmt="D", color=colour, capsize=3)
-        axes.set_yticks(range(len(names)), [NAMES.get(n, n) for n in reversed(names)], fontsize=8)
+        axes.set_yticks(
+            range(len(names)), [names_of.get(n, n) for n in reversed(names)], fontsize=8
+        )
         axes.set_ylim(-0.6, len(names) - 0.4)
         first = row["cells"][names[0]]
         if row["score_name"] == "return" and first["behaviour_return"] is not None:

@@ -10,6 +10,7 @@ from dtql_jax.evaluation import published
 from dtql_jax.training.display import duration
 from dtql_jax.training.run_folder import write_json
 from experiments.configs.paper_table import ALGORITHMS
+from experiments.paper_scores import picture
 from experiments.paper_scores.cells import Cell, follows_paper
 
 NAMES: dict[str, str] = {
@@ -230,13 +231,11 @@ def write(out: Path, results: Path, **about: Any) -> str:
       results: folder of the three files.
       **about: of `markdown`.
     """
-    from experiments.paper_scores import picture
-
     found = rows(read_cells(out))
     text = markdown(found, **about)
     results.mkdir(parents=True, exist_ok=True)
     (results / "table.md").write_text(text)
     write_json(results / "table.json", {"rows": found})
     if found:
-        picture.draw(found, results / "table.png")
+        picture.draw(found, results / "table.png", NAMES)
     return text
