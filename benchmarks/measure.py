@@ -3,6 +3,7 @@
 import contextlib
 import json
 import platform
+import re
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -134,11 +135,19 @@ def make(name: str, settings: Mapping[str, Any] | None = None) -> Algorithm:
 
 
 def device_name() -> str:
-    """The folder name of this device: "nvidia-h100", "cpu-2-cores"."""
+    """The folder name of this device: "nvidia-h100-80gb-hbm3", "amd-epyc-2-cores"."""
     device = describe_device()
-    if device["platform"] == "cpu":
-        return f"cpu-{device['cpu_cores']}-cores"
-    return device["kind"].lower().replace(" ", "-")
+    if device["platform"] != "cpu":
+        return _as_folder(device["kind"])
+    # the processor too: two of as many cores may differ by more than what is compared on them
+    return f"{_as_folder(processor())}-{device['cpu_cores']}-cores"
+
+
+def _as_folder(name: str) -> str:
+    """ "Intel(R) Xeon(R) Gold 6248 CPU @ 2.50GHz" -> "intel-xeon-gold-6248"."""
+    empty = r"\((r|tm|c)\)|\b(cpu|processor|\d+-core)\b|@.*"
+    words = re.findall(r"[a-z0-9.]+", re.sub(empty, " ", name.lower()))
+    return "-".join(words) or "cpu"
 
 
 def processor() -> str:

@@ -100,6 +100,23 @@ def test_a_timing_ends_after_its_seconds_but_not_before_two_calls() -> None:
     assert len(measure.clock(lambda: 0, 7, seconds=0.0).seconds) == 2
 
 
+@pytest.mark.parametrize(
+    ("processor", "folder"),
+    [
+        ("Intel(R) Xeon(R) Gold 6248 CPU @ 2.50GHz", "intel-xeon-gold-6248"),
+        ("AMD EPYC 7763 64-Core Processor", "amd-epyc-7763"),
+        ("arm", "arm"),
+        ("", "cpu"),
+    ],
+)
+def test_results_of_one_processor_share_a_folder(
+    processor: str, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "processor", lambda: processor)
+    assert measure.device_name().startswith(f"{folder}-")
+    assert measure.device_name().endswith("-cores")
+
+
 def test_rows_of_the_same_device_and_commit_are_kept(tmp_path: Path) -> None:
     path, rows = tmp_path / "result.json", [{"algorithm": "bc", "updates/s": 1.5}]
     assert measure.rows_so_far("train_step", str(path)) == []
