@@ -85,7 +85,7 @@ data-info: $(READY)  ## What a task's data is, with pictures: ENV= SOURCE= OUT=
 	@$(RUN_PYTHON) -m experiments.data_info --env=$(ENV) $(call given,SOURCE,source) $(call given,OUT,out) $(ARGS)
 
 bench: $(READY)  ## Every benchmark, into benchmarks/results/<device>/ (minutes)
-	@for name in roofline train_step act scaling compile end_to_end; do $(RUN_PYTHON) -m benchmarks.$$name $(ARGS) || exit $$?; done
+	@for name in roofline train_step act evaluation scaling compile end_to_end; do $(RUN_PYTHON) -m benchmarks.$$name $(ARGS) || exit $$?; done
 
 test: $(READY)  ## Lint, parity with the reference programs, and the fast tests (minutes)
 	@$(RUN_PYTHON) -m ruff check .

@@ -96,11 +96,21 @@ class Training:
         seeds: int,
         per_call: int,
         placement: Placement | None = None,
+        sizes: tuple[int, int] | None = None,
     ) -> None:
-        """Compiles the program; `compile_seconds` says how long that took, init included."""
+        """Compiles the program; `compile_seconds` says how long that took, init included.
+
+        Args:
+          algorithm: of the members.
+          batch_size: B.
+          seeds: members.
+          per_call: K.
+          placement: of the members; None: a run's.
+          sizes: (O, A); None: those of the paper's tasks of this batch size.
+        """
         began = time.perf_counter()
         placement = self.placement = placement or place(algorithm, seeds, batch_size)
-        data = random_data(*SIZES.get(batch_size, SIZES[256]))
+        data = random_data(*(sizes or SIZES.get(batch_size, SIZES[256])))
         keys = population.member_keys(range(seeds))
         self._keys, self._data = placement.put(keys.run), placement.copy(data)
         init_keys = placement.put(keys.init)
@@ -118,7 +128,11 @@ class Training:
         arguments = (self._state, self._tally, self._data, self._keys, self._start)
         self._program = update.lower(*arguments).compile()
         self.compile_seconds = time.perf_counter() - began
-        self.state = self._state
+
+    @property
+    def state(self) -> Any:
+        """Of all members; the next call gives its memory away."""
+        return self._state
 
     def __call__(self) -> Any:
         self._state, self._tally = self._program(

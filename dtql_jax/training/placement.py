@@ -1,8 +1,8 @@
 """Where the members of a population are computed: which devices, and how on each of them.
 
 Members need nothing of each other, so a population is split over the devices of all hosts without
-a word between them. Where a CPU has more cores than members, the cores left over share the batches
-of the members: they add up their gradients.
+a word between them. Where the members do not fill a CPU's cores evenly, cores share the batches of
+the members: they add up their gradients.
 """
 
 import copy
@@ -24,6 +24,8 @@ _AXIS = "members"
 
 # Rows of a batch below which a core waits longer for the others than it computes.
 _LEAST_ROWS = 128
+# Rows that a core could compute in the time of an exchange of gradients.
+_ROWS_OF_AN_EXCHANGE = 24
 
 
 class Placement:
@@ -34,9 +36,9 @@ class Placement:
     Attributes:
       members: P.
       devices: those that are used.
-      share: devices that compute a member together, each with rows of its batches; 1 where each
-        device has members of its own.
-      per_device: places on each.
+      share: devices that compute their members together, each with rows of every batch; 1 where
+        each device has members of its own.
+      per_device: places on each, the same ones on those that share.
       together: whether a device computes its members as one vmapped program, or one after the
         other. A CPU does the latter: a batched matrix product is slower there than its parts.
       own: the members on this host's devices, a slice of the P.
@@ -55,16 +57,17 @@ class Placement:
           members: P.
           devices: that may be used.
           together: see above; None: as the platform has it best.
-          share: devices for each member, of one host and of an algorithm that is `by_rows`.
+          share: devices of one host for each member; of an algorithm that is `by_rows`.
 
         Raises:
           UserError: a host would have no member.
+          ValueError: more devices are to share a member than there are.
         """
         devices = list(devices or jax.devices())
         self.members, self.share, self._allowed = members, share, devices
-        self.per_device = -(-members * share // len(devices))
-        if share > 1 and self.per_device > 1:
-            raise ValueError(f"{members} members on {share} devices each; found {len(devices)}")
+        if share > len(devices):
+            raise ValueError(f"each member on {share} devices; found {len(devices)}")
+        self.per_device = _places_on_each(members, len(devices), share)
         used = -(-members // self.per_device) * share
         self.devices = spread_over_hosts(devices, used)
         self.together = devices[0].platform != "cpu" if together is None else together
@@ -97,12 +100,8 @@ class Placement:
     def take(self, tree: Any) -> Any:
         """Inverse of `put`: [places, ...] -> [P, ...], each member on one device."""
         if self.share > 1:
-            return self.localise(tree)
-        if self.places == self.members:
-            return tree
-        if self._beyond:
-            return self._take_whole(tree)
-        return jax.tree.map(lambda x: x[: self.members], tree)
+            return self._owners.take(self.localise(tree))
+        return tree if self.places == self.members else self._take_whole(tree)
 
     def read(self, array: Any) -> np.ndarray:
         """[places, ...] on the devices -> [P, ...] on this host, the members of others too."""
@@ -112,9 +111,12 @@ class Placement:
 
     def local(self) -> "Placement":
         """The placement of this host's own members, each on one device."""
-        if not self._beyond and self.share == 1:
-            return self
+        return self._owners if self._beyond or self.share > 1 else self
+
+    @functools.cached_property
+    def _owners(self) -> "Placement":
         local = copy.copy(self)
+        local.__dict__.pop("_take_whole", None)
         owners = self.devices[:: self.share]
         local.devices = [d for d in owners if d.process_index == jax.process_index()]
         local.members, local.share = self.own.stop - self.own.start, 1
@@ -124,11 +126,17 @@ class Placement:
 
     def acting(self) -> "Placement":
         """Where this host's members choose actions: as `local`, but with all cores of a CPU."""
-        spare = len(self._allowed) // self.members
-        alone = self._allowed[0].platform == "cpu" and jax.process_count() == 1
-        if spare < 2 or not alone:
+        if self._allowed[0].platform != "cpu" or jax.process_count() > 1:
             return self.local()
-        return Placement(self.members, self._allowed, share=spare)
+        devices = len(self._allowed)
+        # about as many as an evaluation asks of each member at once
+        observations = max(10, 128 // self.members)
+
+        def rows(share: int) -> int:
+            return _places_on_each(self.members, devices, share) * -(-observations // share)
+
+        share = min(range(1, devices + 1), key=rows)
+        return self.local() if share == 1 else Placement(self.members, self._allowed, share=share)
 
     def localise(self, tree: Any) -> Any:
         """This host's part of arrays [places, ...], as `local` has them; nothing is copied."""
@@ -201,7 +209,7 @@ class Placement:
 
     @functools.cached_property
     def _take_whole(self) -> Any:
-        # P rows do not divide among the devices: each gets them all
+        # P rows do not divide among the devices: each gets them all. One program, not one an array
         def take(tree: Any) -> Any:
             return jax.tree.map(lambda x: x[: self.members], tree)
 
@@ -243,14 +251,25 @@ class Placement:
         return one_by_one
 
 
+def _places_on_each(members: int, devices: int, share: int) -> int:
+    """Members that each device computes, where `share` devices compute theirs together."""
+    return -(-members // (devices // share))
+
+
 def devices_of_member(algorithm: Algorithm, members: int, batch_size: int, devices: int) -> int:
     """How many of a CPU's `devices` (one a core) are to share each member's batches, 1 or more."""
-    most = min(devices // members, batch_size // _LEAST_ROWS) if algorithm.by_rows else 1
-    return next((n for n in range(most, 1, -1) if batch_size % n == 0), 1)
+    most = min(devices, batch_size // _LEAST_ROWS) if algorithm.by_rows else 1
+
+    def rows(share: int) -> int:
+        """Of an update, on the device that has most of them."""
+        own = batch_size // share + (_ROWS_OF_AN_EXCHANGE if share > 1 else 0)
+        return own * _places_on_each(members, devices, share)
+
+    return min((n for n in range(1, most + 1) if batch_size % n == 0), key=rows, default=1)
 
 
 def place(algorithm: Algorithm, members: int, batch_size: int) -> Placement:
-    """The placement of a run: on a CPU, cores that would be left over share the batches.
+    """The placement of a run: on a CPU whose cores the members do not fill, cores share batches.
 
     Not so on several hosts, where every core would wait for a network, nor on accelerators, which
     are not filled by one member.

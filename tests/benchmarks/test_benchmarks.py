@@ -24,6 +24,10 @@ CASES = {
     ],
     "compile": ["--algorithms=bc", "--batch_sizes=64"],
     "act": ["--repetitions=2", "--observations=1"],
+    "evaluation": [
+        *("--env=pointmaze-umaze", "--preset=quick", "--algorithms=bc", "--seeds=2"),
+        *("--episodes=2", "--steps=3", "--seconds=0.1"),
+    ],
     "scaling": ["--members=1,2", "--batch_sizes=64", "--updates=2", "--repetitions=2"],
 }
 

@@ -83,6 +83,20 @@ same(found, wanted, rtol=1e-3, atol=2e-5)
 for leaf in jax.tree.leaves(found):
     assert leaf.sharding.device_set == {devices[0], devices[2]}
 
+# three members on four devices: all of them on each, with a quarter of the rows
+three = fit([4, 7, 9], 4)
+of_three = three.run().state
+for leaf in jax.tree.leaves(three._state):
+    assert {shard.data.shape[0] for shard in leaf.addressable_shards} == {3}
+for leaf in jax.tree.leaves(of_three):
+    assert leaf.shape[0] == 3 and leaf.sharding.device_set == {devices[0]}
+same(jax.tree.map(lambda x: x[:2], of_three), wanted, rtol=1e-3, atol=2e-5)
+
+# pairs share, and one of their four places is left over
+padded = fit([4, 7, 9], 2)
+assert padded.placement.places == 4
+same(padded.run().state, of_three, rtol=1e-3, atol=2e-5)
+
 # acting: observations are shared where there are enough, and an odd one is no trouble
 alone = one.policy(one.placement.put(jax.device_get(found)))
 lonely = Fit(algorithm, data(), [4, 7], SETTINGS, placement=Placement(2, devices), overlap=True)
@@ -96,6 +110,15 @@ for number in (1, 2, 5):
     part = rows[:, :number], numbers[:, :number], numbers[:, :number]
     for policy in (many.policy(), single):
         same(policy(*part), wanted_actions[:, :number], atol=1e-5)
+# where members do not fill the devices evenly, all devices act for all of them
+uneven = Fit(algorithm, data(), [4, 7, 9], SETTINGS, placement=Placement(3, devices))
+assert uneven.placement.share == 1 and uneven._acting._many.share == 4
+policies = uneven.policy(uneven.placement.put(jax.device_get(of_three))), three.policy()
+three_rows, three_numbers = np.concatenate([rows, rows[:1]]), np.arange(15, dtype=np.int32)
+three_numbers = three_numbers.reshape(3, 5)
+first, second = (policy(three_rows, three_numbers, three_numbers) for policy in policies)
+same(first, second, atol=1e-6)
+same(first[:2], wanted_actions, atol=1e-3)
 # a learner that shares nothing acts with every core all the same
 both = Fit(algorithm, data(), [4], SETTINGS, placement=Placement(1, devices))
 assert both.placement.share == 1 and both._acting._many.share == 4
@@ -103,28 +126,29 @@ first = both.placement.put(jax.tree.map(lambda x: x[:1], jax.device_get(found)))
 same(both.policy(first)(rows[:1], numbers[:1], numbers[:1]), wanted_actions[:1], atol=1e-5)
 
 # stopped where four devices share, resumed on one and then again on four
-for share, calls in ((4, 2), (0, 2), (4, 10_000)):
-    with Checkpoints(Path(sys.argv[1])) as checkpoints:
-        part = fit([4], share, checkpoints=checkpoints)
-        if checkpoints.latest() is not None:
-            part.resume()
-        left = iter(range(calls))
-        result = part.run(lambda: next(left, None) is None)
-assert result.finished
-first = jax.tree.map(lambda x: x[:1], wanted)
-same(result.state, first, rtol=1e-3, atol=2e-5)
+for seeds, whole in (([4], jax.tree.map(lambda x: x[:1], wanted)), ([4, 7, 9], of_three)):
+    for share, calls in ((4, 2), (0, 2), (4, 10_000)):
+        with Checkpoints(Path(sys.argv[1]) / str(len(seeds))) as checkpoints:
+            part = fit(seeds, share, checkpoints=checkpoints)
+            if checkpoints.latest() is not None:
+                part.resume()
+            left = iter(range(calls))
+            result = part.run(lambda: next(left, None) is None)
+    assert result.finished
+    same(result.state, whole, rtol=1e-3, atol=2e-5)
 
-# what a run gets: cores that are left over, but rows enough for each
+# what a run gets: no core idle, but rows enough for each
 assert place(algorithm, 1, 256).share == 2
 assert place(algorithm, 1, 2048).share == 4
 assert place(algorithm, 2, 2048).share == 2
-assert place(algorithm, 3, 2048).share == 1
+assert place(algorithm, 3, 2048).share == 4
+assert place(algorithm, 4, 2048).share == 1
 assert place(linear_algorithm(), 1, 2048).share == 1
 assert len(place(linear_algorithm(), 1, 2048).devices) == 1
 try:
-    Placement(3, devices, share=2)
+    Placement(3, devices, share=5)
 except ValueError as error:
-    assert "3 members on 2 devices each; found 4" in str(error)
+    assert "each member on 5 devices; found 4" in str(error)
 else:
     raise AssertionError
 print("all the same")
@@ -153,7 +177,11 @@ def test_devices_that_share_a_batch_agree_with_one(name: str, tmp_path: Path) ->
         (1, 255, 8, 1),  # too few rows for two
         (1, 2048, 1, 1),
         (2, 2048, 2, 1),  # a device each
-        (5, 2048, 2, 1),
+        (5, 2048, 2, 2),  # five halves of a batch on each, not three batches
+        (5, 256, 2, 2),
+        (7, 256, 2, 1),  # seven halves and their exchanges, or four batches
+        (20, 2048, 2, 1),
+        (3, 2048, 8, 8),
         (1, 768, 5, 4),  # five do not divide the batch
         (1, 1_000_000, 64, 64),
     ],
