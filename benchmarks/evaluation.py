@@ -70,7 +70,7 @@ def evaluated(name: str) -> dict[str, Any]:
     limit = spec.max_episode_steps
     spec = dataclasses.replace(spec, max_episode_steps=values.steps or limit)
     sizes = (source.observation_dim, source.action_dim)
-    per_call = measure.updates_per_call(0, config["batch_size"])
+    per_call = measure.updates_per_call(0, config["batch_size"], values.seeds)
     training = measure.Training(algorithm, config["batch_size"], len(seeds), per_call, sizes=sizes)
     update = measure.clock(training, 1_000, seconds=values.seconds).median / per_call
     acting = Acting(algorithm, training.placement, population.member_keys(seeds).evaluation)

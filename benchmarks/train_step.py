@@ -42,9 +42,9 @@ def run() -> None:
     known = {(r["algorithm"], r["batch"], r["seeds"], r["updates in a call"]) for r in rows}
     title = "Training: updates a second"
     for batch_size in map(int, values.batch_sizes):
-        per_call = measure.updates_per_call(values.updates_per_call, batch_size)
         for name in values.algorithms:
             for members in seeds:
+                per_call = measure.updates_per_call(values.updates_per_call, batch_size, members)
                 if (name, batch_size, members, per_call) in known:
                     continue
                 training = measure.Training(measure.make(name), batch_size, members, per_call)
