@@ -34,7 +34,7 @@ def define(argv: list[str]) -> None:
     flags.DEFINE_list("algorithms", list(ALGORITHMS), "Whose steps.")
     flags.DEFINE_list("batch_sizes", ["256", "2048"], "Transitions in a batch.")
     flags.DEFINE_integer(
-        "updates_per_call", 0, "Updates in one compiled call; 0: few on a CPU, 100 elsewhere."
+        "updates_per_call", 0, "Updates in one compiled call; 0: about as many as in runs."
     )
     flags.DEFINE_integer("repetitions", 100, "Calls of each that are timed, at most.")
     flags.DEFINE_float("seconds", 4.0, "After which a timing ends, with three calls at least.")

@@ -22,7 +22,7 @@ def define(argv: list[str]) -> None:
     flags.DEFINE_integer("updates", 200, "Updates of each member that are timed, at most.")
     flags.DEFINE_float("seconds", 2.0, "After which a timing ends, with two calls at least.")
     flags.DEFINE_integer(
-        "updates_per_call", 0, "Updates in one compiled call; 0: few on a CPU, 100 elsewhere."
+        "updates_per_call", 0, "Updates in one compiled call; 0: about as many as in runs."
     )
     flags.DEFINE_boolean("resume", False, "Keep the rows that this commit has measured already.")
     flags.DEFINE_string("json", "", "File; by default benchmarks/results/<device>/train_step.json.")
