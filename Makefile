@@ -84,7 +84,7 @@ data: $(READY)  ## Get or collect a task's data without training: ENV= SOURCE=
 data-info: $(READY)  ## What a task's data is, with pictures: ENV= SOURCE= OUT=
 	@$(RUN_PYTHON) -m experiments.data_info --env=$(ENV) $(call given,SOURCE,source) $(call given,OUT,out) $(ARGS)
 
-bench: $(READY)  ## Every benchmark, into benchmarks/results/<device>/ (minutes)
+bench: $(READY)  ## Every benchmark, into benchmarks/results/<device>/ (half an hour on two CPU cores)
 	@for name in roofline train_step act evaluation scaling compile end_to_end; do $(RUN_PYTHON) -m benchmarks.$$name $(ARGS) || exit $$?; done
 
 test: $(READY)  ## Lint, parity with the reference programs, and the fast tests (minutes)
