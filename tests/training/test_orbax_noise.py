@@ -1,7 +1,9 @@
 """Orbax's empty message is left out, and nothing else."""
 
+import gc
 import logging
 import sys
+import warnings
 from types import SimpleNamespace
 from typing import Any
 
@@ -58,10 +60,13 @@ def test_what_is_heard(
 
 
 NAME = "/runs/a/checkpoints/400.orbax-checkpoint-tmp/state/d/80b6"
+TASK = "future: <Task coro=<Store.write() done, defined at /a/orbax/checkpoint/_src/a.py:1>"
 RECORDS = [
     ("Task exception was never retrieved", ValueError(f"Failed writing {NAME}"), False),
     (f"_SignalingThread.run() raised an exception: Failed writing {NAME}", None, False),
+    (f"Task exception was never retrieved\n{TASK}", OSError(27, "File too large"), False),
     ("Task exception was never retrieved", ValueError("somebody's"), True),
+    (TASK, OSError(27, "File too large"), True),
     (f"Failed writing {NAME}", None, True),
 ]
 
@@ -73,3 +78,21 @@ def test_what_is_logged(
     orbax_noise.silence()
     logging.getLogger("asyncio").error(message, exc_info=error)
     assert len(caplog.records) == heard
+
+
+def test_a_write_that_never_began_is_not_warned_of() -> None:
+    async def async_serialize_from_host() -> None: ...
+
+    async def of_somebody() -> None: ...
+
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        orbax_noise.silence()
+        for never_awaited in (async_serialize_from_host, of_somebody):
+            # the name that the interpreter shows, without the test's own
+            never_awaited.__qualname__ = never_awaited.__name__
+            never_awaited()
+            gc.collect()
+    assert [str(warning.message) for warning in heard] == [
+        "coroutine 'of_somebody' was never awaited"
+    ]
