@@ -213,7 +213,9 @@ class Placement:
         def take(tree: Any) -> Any:
             return jax.tree.map(lambda x: x[: self.members], tree)
 
-        return jax.jit(take, out_shardings=self._sharding(None))
+        # a host of several may have a single device, and places left over on it
+        alone = len(self.devices) == 1
+        return jax.jit(take) if alone else jax.jit(take, out_shardings=self._sharding(None))
 
     def _fill(self, array: Any) -> Any:
         if self._beyond and isinstance(array, jax.Array) and not array.is_fully_addressable:
