@@ -31,19 +31,19 @@ $(READY): requirements.lock setup.cfg
 	@touch $(READY)
 
 train: $(READY)  ## Get the data, train, evaluate: ENV= PRESET= ALGO= SEEDS= STEPS= SOURCE= OUT= ARGS=
-	@$(RUN_PYTHON) -m experiments.train --env=$(ENV) --preset=$(PRESET) --algorithm=$(ALGO) $(call given,SEEDS,seeds) $(call given,STEPS,steps) $(call given,SOURCE,source) $(call given,OUT,out) $(ARGS)
+	@$(RUN_PYTHON) -m dtql_jax train --env=$(ENV) --preset=$(PRESET) --algorithm=$(ALGO) $(call given,SEEDS,seeds) $(call given,STEPS,steps) $(call given,SOURCE,source) $(call given,OUT,out) $(ARGS)
 
 resume: $(READY)  ## Go on with a stopped run: RUN=
-	@$(RUN_PYTHON) -m experiments.resume --run=$(RUN) $(ARGS)
+	@$(RUN_PYTHON) -m dtql_jax resume --run=$(RUN) $(ARGS)
 
 reproduce: $(READY)  ## Repeat a run from its record and compare bit for bit: RUN= OUT=
-	@$(RUN_PYTHON) -m experiments.reproduce --run=$(RUN) $(call given,OUT,out) $(ARGS)
+	@$(RUN_PYTHON) -m dtql_jax reproduce --run=$(RUN) $(call given,OUT,out) $(ARGS)
 
 evaluate: $(READY)  ## Play the newest checkpoint of a run again: RUN= EPISODES=
-	@$(RUN_PYTHON) -m experiments.evaluate --run=$(RUN) $(call given,EPISODES,episodes) $(ARGS)
+	@$(RUN_PYTHON) -m dtql_jax evaluate --run=$(RUN) $(call given,EPISODES,episodes) $(ARGS)
 
 sweep: $(READY)  ## Many settings, seeds and tasks: ENV= SEEDS= OUT= ARGS="--sweep alpha=0.5,1,5"
-	@$(RUN_PYTHON) -m experiments.sweep --env=$(ENV) --preset=$(PRESET) --algorithm=$(ALGO) $(call given,SEEDS,seeds) $(call given,STEPS,steps) $(call given,SOURCE,source) $(call given,OUT,out) $(ARGS)
+	@$(RUN_PYTHON) -m dtql_jax sweep --env=$(ENV) --preset=$(PRESET) --algorithm=$(ALGO) $(call given,SEEDS,seeds) $(call given,STEPS,steps) $(call given,SOURCE,source) $(call given,OUT,out) $(ARGS)
 
 compare: $(READY)  ## One table of all algorithms on a task, same data, updates and seeds: ENV= OUT=
 	@$(RUN_PYTHON) -m experiments.compare $(if $(filter file,$(origin ENV)),,--env=$(ENV)) $(call given,SEEDS,seeds) $(call given,OUT,out) $(ARGS)
@@ -52,16 +52,16 @@ table: $(READY)  ## The paper's table, into results/: TASKS= SEEDS= SOURCE= OUT=
 	@$(RUN_PYTHON) -m experiments.paper_table $(if $(FULL),--preset=paper) $(call given,TASKS,tasks) $(call given,SEEDS,seeds) $(call given,SOURCE,source) $(call given,OUT,out) $(ARGS)
 
 report: $(READY)  ## An HTML page and a Markdown file of one run or several: RUN=A,B OUT=
-	@$(RUN_PYTHON) -m experiments.report --run=$(RUN) $(call given,OUT,out) $(ARGS)
+	@$(RUN_PYTHON) -m dtql_jax report --run=$(RUN) $(call given,OUT,out) $(ARGS)
 
 export: $(READY)  ## A run's policy as one file that runs with JAX alone: RUN= OUT= (ARGS=--npz)
-	@$(RUN_PYTHON) -m experiments.export --run=$(RUN) $(call given,OUT,out) $(ARGS)
+	@$(RUN_PYTHON) -m dtql_jax export --run=$(RUN) $(call given,OUT,out) $(ARGS)
 
 video: $(READY)  ## Film episodes of a run's policy: RUN= OUT=film.mp4 (ARGS=--episodes=3)
-	@$(RUN_PYTHON) -m experiments.video --run=$(RUN) $(call given,OUT,out) $(ARGS)
+	@$(RUN_PYTHON) -m dtql_jax video --run=$(RUN) $(call given,OUT,out) $(ARGS)
 
 decisions: $(READY)  ## Candidates, diffusion samples and Q at states of a point maze: RUN= OUT=
-	@$(RUN_PYTHON) -m experiments.decisions --run=$(RUN) $(call given,OUT,out) $(ARGS)
+	@$(RUN_PYTHON) -m dtql_jax decisions --run=$(RUN) $(call given,OUT,out) $(ARGS)
 
 bandits: $(READY)  ## The paper's 2D bandits, trust region against KL: OUT= FULL=1 ANIMATE=1
 	@$(RUN_PYTHON) -m experiments.bandits $(if $(FULL),--full) $(if $(ANIMATE),--animate) $(call given,OUT,out) $(ARGS)
@@ -79,10 +79,10 @@ ablate: $(READY)  ## The paper's ablations on three tasks, tables and a figure: 
 	@$(RUN_PYTHON) -m experiments.ablations $(if $(FULL),--full) $(call given,OUT,out) $(ARGS)
 
 data: $(READY)  ## Get or collect a task's data without training: ENV= SOURCE=
-	@$(RUN_PYTHON) -m experiments.collect --env=$(ENV) $(call given,SOURCE,source) $(ARGS)
+	@$(RUN_PYTHON) -m dtql_jax data --env=$(ENV) $(call given,SOURCE,source) $(ARGS)
 
 data-info: $(READY)  ## What a task's data is, with pictures: ENV= SOURCE= OUT=
-	@$(RUN_PYTHON) -m experiments.data_info --env=$(ENV) $(call given,SOURCE,source) $(call given,OUT,out) $(ARGS)
+	@$(RUN_PYTHON) -m dtql_jax data-info --env=$(ENV) $(call given,SOURCE,source) $(call given,OUT,out) $(ARGS)
 
 bench: $(READY)  ## Every benchmark, into benchmarks/results/<device>/ (half an hour on two CPU cores)
 	@for name in roofline train_step act evaluation scaling compile end_to_end; do $(RUN_PYTHON) -m benchmarks.$$name $(ARGS) || exit $$?; done

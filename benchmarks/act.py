@@ -7,7 +7,7 @@ from typing import Any
 
 from absl import flags
 
-from experiments import cli
+from dtql_jax.commands import cli
 
 # (label, algorithm, settings): what the papers act with, then the same number of candidates for all
 CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (

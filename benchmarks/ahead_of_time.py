@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from experiments import cli
+from dtql_jax.commands import cli
 
 # what XLA has to know of the device; NVIDIA's figures of the H100 SXM
 _H100 = """

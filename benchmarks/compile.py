@@ -17,8 +17,8 @@ from typing import Any
 
 from absl import flags
 
+from dtql_jax.commands import cli
 from dtql_jax.errors import UserError
-from experiments import cli
 
 
 def define(argv: list[str]) -> None:
@@ -42,7 +42,7 @@ def seconds(env: str, algorithm: str, batch_size: int, cache: str) -> dict[str, 
             "final_eval_episodes": 1,
             "record_episodes": 0,
         }
-        command = [sys.executable, "-m", "experiments.train", f"--env={env}", f"--out={out}"]
+        command = [sys.executable, "-m", "dtql_jax", "train", f"--env={env}", f"--out={out}"]
         command += [f"--algorithm={algorithm}", "--quiet"]
         command += [f"--config.{name}={value}" for name, value in settings.items()]
         environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": cache}

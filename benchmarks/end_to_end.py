@@ -11,7 +11,7 @@ from typing import Any
 
 from absl import flags
 
-from experiments import cli
+from dtql_jax.commands import cli
 
 PARTS = ("data", "init", "compile", "pretrain", "train", "evaluate", "checkpoint")
 
@@ -29,10 +29,10 @@ def define(argv: list[str]) -> None:
 def run() -> None:
     """The command."""
     from benchmarks import measure
+    from dtql_jax.commands import runner
+    from dtql_jax.presets.task import get_config
     from dtql_jax.training.device import use_cpu_cores
     from dtql_jax.training.display import Display
-    from experiments import runner
-    from experiments.configs.task import get_config
 
     values = flags.FLAGS
     use_cpu_cores()

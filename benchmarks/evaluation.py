@@ -12,7 +12,7 @@ from typing import Any
 
 from absl import flags
 
-from experiments import cli
+from dtql_jax.commands import cli
 
 
 def define(argv: list[str]) -> None:
@@ -53,12 +53,12 @@ def run() -> None:
 def evaluated(name: str) -> dict[str, Any]:
     """The row of an algorithm."""
     from benchmarks import measure
+    from dtql_jax.commands.runner import algorithm_settings
     from dtql_jax.datasets.registry import get_task
     from dtql_jax.evaluation.rollout import Evaluator
+    from dtql_jax.presets.task import get_config
     from dtql_jax.training import population
     from dtql_jax.training.acting import Acting
-    from experiments.configs.task import get_config
-    from experiments.runner import algorithm_settings
 
     values = flags.FLAGS
     config = get_config(f"{values.env},{values.preset},{name}").to_dict()

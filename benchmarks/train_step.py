@@ -9,7 +9,7 @@ from typing import Any
 
 from absl import flags
 
-from experiments import cli
+from dtql_jax.commands import cli
 
 
 def define(argv: list[str]) -> None:

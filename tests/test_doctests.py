@@ -5,12 +5,12 @@ import importlib
 import pkgutil
 
 import dtql_jax
-import experiments.reporting
+import dtql_jax.commands.reporting
 
 
 def test_docstrings() -> None:
     tried: set[str] = set()
-    for package in (dtql_jax, experiments.reporting):
+    for package in (dtql_jax, dtql_jax.commands.reporting):
         for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
             module = importlib.import_module(found.name)
             result = doctest.testmod(module)

@@ -43,7 +43,7 @@ def screen(colours: bool = False) -> str:
 
 def record(flags: list[str]) -> str:
     """Runs the command until there is something to see; returns the screen, with its colours."""
-    command = shlex.join([sys.executable, "-m", "experiments.train", *flags])
+    command = shlex.join([sys.executable, "-m", "dtql_jax", "train", *flags])
     tmux("new-session", "-d", "-s", SESSION, "-x", str(COLUMNS), "-y", str(ROWS), command)
     try:
         while True:

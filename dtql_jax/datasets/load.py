@@ -159,7 +159,7 @@ def _first_source(task: Task, d4rl_dir: str | None, report: Report) -> str:
     if task.generated is None:
         absent.append(f"generated: {task.not_generated}")
     else:
-        from dtql_jax.datasets import generated
+        from dtql_jax.collect import generated
 
         try:
             generated.behaviour_files(task.generated, None)
@@ -182,7 +182,8 @@ def _load_minari(task: Task, report: Report) -> Loaded:
 
 
 def _load_generated(task: Task, variant: str, options: dict[str, Any], report: Report) -> Loaded:
-    from dtql_jax.datasets import generated, minari
+    from dtql_jax.collect import generated
+    from dtql_jax.datasets import minari
 
     source = _generated_source(task, variant)
     name = generated.ensure(source, report=report, **options)

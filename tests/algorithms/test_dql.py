@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dtql_jax.algorithms import common, dql
-from experiments.configs.dql_tasks import DQL_TASKS
+from dtql_jax.presets.dql_tasks import DQL_TASKS
 from tests.algorithms import small
 
 ROWS = 8

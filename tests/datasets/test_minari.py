@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dtql_jax.collect.pointmaze import Planner
 from dtql_jax.datasets import minari, store
-from dtql_jax.datasets.pointmaze import Planner
 from dtql_jax.datasets.registry import get_task
 from dtql_jax.envs.make import make_base_env, register
 from dtql_jax.errors import UserError

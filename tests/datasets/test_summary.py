@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dtql_jax.datasets import d4rl, load_episodes, pictures
+from dtql_jax.datasets import d4rl, load_episodes
 from dtql_jax.datasets.cache import cache_root, cached
 from dtql_jax.datasets.registry import get_task
 from dtql_jax.datasets.summary import episode_returns, summarise
 from dtql_jax.errors import UserError
-from dtql_jax.evaluation import pictures as style
-from dtql_jax.evaluation.mazes import Maze
+from dtql_jax.plots import dataset_pictures as pictures
+from dtql_jax.plots import pictures as style
+from dtql_jax.plots.mazes import Maze
 from dtql_jax.types import Transition
 from tests.datasets.dataset_files import d4rl_columns, write_d4rl
 
@@ -152,7 +153,7 @@ def test_wrong_input_is_one_line(tmp_path):
 
 def data_info(*arguments):
     return subprocess.run(
-        [sys.executable, "-m", "experiments.data_info", *arguments],
+        [sys.executable, "-m", "dtql_jax", "data-info", *arguments],
         cwd=ROOT,
         env=dict(os.environ),
         capture_output=True,

@@ -15,8 +15,8 @@ from dtql_jax.envs.antmaze_d4rl import AntMazeD4RL
 from dtql_jax.envs.make import make_env, register
 from dtql_jax.envs.spec import EnvSpec
 from dtql_jax.errors import UserError
-from dtql_jax.evaluation.mazes import positions_and_goals, read_maze
 from dtql_jax.evaluation.rollout import evaluate
+from dtql_jax.plots.mazes import positions_and_goals, read_maze
 
 SIZES = ("umaze", "medium", "large")
 # the goal cell's centre, as users of D4RL know it from `env.target_goal`

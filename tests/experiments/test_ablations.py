@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dtql_jax.commands import runner
 from dtql_jax.errors import UserError
-from experiments import runner
-from experiments.ablation_study import acting, figures, points, tables
-from experiments.configs import ablations as ablations_config
-from tests.experiments.test_commands import call, environment  # noqa: F401
+from experiments.ablations import acting, figures, points, tables
+from experiments.ablations import settings as ablations_config
+from tests.commands.test_commands import call
 
 CONFIG = ablations_config.get_config().to_dict()
 NAMES = list(CONFIG["tasks"])
@@ -156,7 +156,7 @@ def test_rows_tables_and_picture(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_whole_command(environment: dict[str, str], tmp_path: Path) -> None:  # noqa: F811
+def test_the_whole_command(environment: dict[str, str], tmp_path: Path) -> None:
     small = {
         "data_transitions": 3000,
         "pretrain_steps": 4,

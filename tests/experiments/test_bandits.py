@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from dtql_jax.errors import UserError
-from experiments.bandit_study import figures, panels, problems, scoring
-from experiments.configs import bandits as bandits_config
-from tests.experiments.commands import call
+from experiments.bandits import figures, panels, problems, scoring
+from experiments.bandits import settings as bandits_config
+from tests.commands.commands import call
 
 
 def test_gaussians_lie_on_the_grid() -> None:

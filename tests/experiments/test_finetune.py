@@ -9,17 +9,18 @@ import jax
 import numpy as np
 import pytest
 
+from dtql_jax.commands import runner
 from dtql_jax.envs.make import make_env
 from dtql_jax.envs.spec import EnvSpec
 from dtql_jax.errors import UserError
 from dtql_jax.types import Transition
-from experiments import finetune, runner
-from experiments.configs import finetune as finetune_config
-from experiments.finetuning import curves
-from experiments.finetuning.arms import ARMS, Learner
-from experiments.finetuning.collecting import Collector
-from tests.experiments.small_run import info_of, small_config
-from tests.experiments.test_commands import SMALL, call, environment  # noqa: F401
+from experiments.finetune import __main__ as finetune
+from experiments.finetune import curves
+from experiments.finetune import settings as finetune_config
+from experiments.finetune.arms import ARMS, Learner
+from experiments.finetune.collecting import Collector
+from tests.commands.small_run import info_of, small_config
+from tests.commands.test_commands import SMALL, call
 
 
 def data_of(observation_dim: int, action_dim: int) -> Transition:
@@ -170,7 +171,7 @@ def test_wrong_settings_are_named() -> None:
 
 
 @pytest.mark.slow
-def test_the_whole_command(environment: dict[str, str], tmp_path: Path) -> None:  # noqa: F811
+def test_the_whole_command(environment: dict[str, str], tmp_path: Path) -> None:
     run, out = tmp_path / "run", tmp_path / "tuned"
     ended = call(environment, "train", f"--out={run}", "--seeds=3", *SMALL)
     assert ended.returncode == 0, ended.stderr

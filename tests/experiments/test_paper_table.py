@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dtql_jax.commands import results
+from dtql_jax.commands.sweeps.plan import GROUPS
 from dtql_jax.datasets.registry import get_task
 from dtql_jax.errors import UserError
 from dtql_jax.evaluation.rollout import EvaluationResult
-from experiments import results
-from experiments.configs.paper_table import get_config
-from experiments.paper_scores import estimate, table
-from experiments.paper_scores.cells import Cell, check_same, follows_paper, make_cells
-from experiments.sweeps.plan import GROUPS
-from tests.experiments.small_run import info_of
-from tests.experiments.test_configs import PUBLISHED
+from experiments.paper_table import estimate, table
+from experiments.paper_table.cells import Cell, check_same, follows_paper, make_cells
+from experiments.paper_table.settings import get_config
+from tests.commands.small_run import info_of
+from tests.presets.test_presets import PUBLISHED
 
 ROOT = Path(__file__).parents[2]
 # the paper's Table 1: D4RL's version, DTQL's score

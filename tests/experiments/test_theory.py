@@ -12,9 +12,9 @@ from scipy import integrate, stats
 
 from dtql_jax.diffusion import edm
 from dtql_jax.errors import UserError
-from experiments.configs import theory as theory_config
-from experiments.theory_study import curves, figures, mixture, study
-from tests.experiments.commands import call
+from experiments.theory import curves, figures, mixture, study
+from experiments.theory import settings as theory_config
+from tests.commands.commands import call
 
 MIXTURE = mixture.Mixture((0.25, 0.75), (-0.6, 0.3), (0.05, 0.2))
 PARTS = [(0.25, stats.norm(-0.6, 0.05)), (0.75, stats.norm(0.3, 0.2))]

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from dtql_jax.errors import UserError
-from dtql_jax.evaluation.mazes import Maze
-from experiments.bandit_study.problems import Bandit
-from experiments.configs import two_modes as two_modes_config
-from experiments.two_modes_study import corners, figures, maze, ring, store, study
-from tests.experiments.commands import call
+from dtql_jax.plots.mazes import Maze
+from experiments.bandits.problems import Bandit
+from experiments.two_modes import corners, figures, maze, ring, store, study
+from experiments.two_modes import settings as two_modes_config
+from tests.commands.commands import call
 
 
 @pytest.fixture(scope="module")

@@ -108,7 +108,7 @@ def test_dtql_is_ahead_of_a_clone_where_the_data_is_noisy(dataset) -> None:
 @pytest.mark.slow
 def test_the_default_run_reaches_its_goals(tmp_path: Path) -> None:
     own = {"MINARI_DATASETS_PATH": str(tmp_path / "minari"), "DTQL_JAX_CACHE": str(tmp_path / "c")}
-    command = [sys.executable, "-m", "experiments.train", f"--out={tmp_path / 'run'}"]
+    command = [sys.executable, "-m", "dtql_jax", "train", f"--out={tmp_path / 'run'}"]
     subprocess.run(command, cwd=ROOT, env=os.environ | own, check=True)
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["episodes"] == 100

@@ -39,7 +39,7 @@ def start(
     """
     first = ["-m", "tests.robustness.without_privilege"] if forbidden else ["-m"]
     return subprocess.Popen(
-        [sys.executable, *first, f"experiments.{name}", *arguments],
+        [sys.executable, *first, "dtql_jax", name, *arguments],
         cwd=ROOT,
         env=environment,
         stderr=subprocess.PIPE,

@@ -25,15 +25,17 @@ from hypothesis import strategies as st
 
 from dtql_jax import export, own_data
 from dtql_jax.algorithms import ALGORITHMS, make_algorithm
-from dtql_jax.datasets import d4rl, minari, policies, store
+from dtql_jax.collect import policies
+from dtql_jax.commands import runner
+from dtql_jax.datasets import d4rl, minari, store
 from dtql_jax.datasets.registry import get_task
 from dtql_jax.errors import UserError
 from dtql_jax.training.checkpoint import Checkpoints
 from dtql_jax.training.run_folder import RunFolder
 from dtql_jax.types import Transition
-from experiments import runner
 from tests import replay_reference
 from tests.algorithms import small
+from tests.commands.small_run import small_config, write_run
 from tests.datasets.dataset_files import (
     d4rl_columns,
     policy_arrays,
@@ -41,7 +43,6 @@ from tests.datasets.dataset_files import (
     write_d4rl,
     write_minari,
 )
-from tests.experiments.small_run import small_config, write_run
 from tests.robustness.damage import JSON_VALUES, changed_tree, damaged
 
 Case = Any

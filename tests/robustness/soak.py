@@ -29,8 +29,8 @@ TESTS = (
     "tests/training/test_trouble.py",
     "tests/training/test_watch.py",
     "tests/datasets/test_collection.py",
-    "tests/experiments/test_reproduce.py",
-    "tests/experiments/test_hosts.py",
+    "tests/commands/test_reproduce.py",
+    "tests/commands/test_hosts.py",
     "tests/training/test_hosts.py",
 )
 

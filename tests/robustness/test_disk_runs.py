@@ -38,11 +38,11 @@ def assert_same(folder: Path, whole: Path) -> None:
 # The run fills it; then there is room, and the run goes on. $1: folder, $2: where the results go.
 SMALL_DISK = """
 mount -t tmpfs -o size=MIBm tmpfs "$1" || exit 99
-"$PYTHON" -m experiments.train --out="$1/run" --quiet $SETTINGS 2> "$2/first"
+"$PYTHON" -m dtql_jax train --out="$1/run" --quiet $SETTINGS 2> "$2/first"
 echo $? > "$2/code"
 ls "$1/run/checkpoints" > "$2/checkpoints"
 mount -o remount,size=64m "$1" || exit 99
-"$PYTHON" -m experiments.resume --run="$1/run" --quiet 2> "$2/second"
+"$PYTHON" -m dtql_jax resume --run="$1/run" --quiet 2> "$2/second"
 code=$?
 cp -r "$1/run" "$2/run"
 exit $code

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.experiments.small_run import write_run
+from tests.commands.small_run import write_run
 from tests.robustness import fuzz
 from tests.robustness.damage import FOREIGN
 
@@ -50,24 +50,24 @@ def test_more_than_a_thousand_cases_are_tried() -> None:
 
 # without lines of progress, which a busy machine may add
 COMMANDS = {
-    "resume": ["experiments.resume", "--quiet", "--run={folder}"],
-    "evaluate": ["experiments.evaluate", "--quiet", "--run={folder}"],
-    "reproduce": ["experiments.reproduce", "--quiet", "--run={folder}"],
-    "export": ["experiments.export", "--run={folder}"],
+    "resume": ["dtql_jax", "resume", "--quiet", "--run={folder}"],
+    "evaluate": ["dtql_jax", "evaluate", "--quiet", "--run={folder}"],
+    "reproduce": ["dtql_jax", "reproduce", "--quiet", "--run={folder}"],
+    "export": ["dtql_jax", "export", "--run={folder}"],
 }
 # the commands that read other files than a run's record, and how those are called in {folder}
 READERS = {
     "a D4RL file": (
         "hopper_medium-v2.hdf5",
         [
-            *("experiments.train", "--quiet", "--env=hopper-medium", "--source=d4rl"),
+            *("dtql_jax", "train", "--quiet", "--env=hopper-medium", "--source=d4rl"),
             *("--config.d4rl_dir={folder}", "--out={folder}/run"),
         ],
     ),
     "a behaviour policy": (
         "policy.npz",
         [
-            *("experiments.collect", "--quiet", "--env=hopper-medium", "--transitions=100"),
+            *("dtql_jax", "data", "--quiet", "--env=hopper-medium", "--transitions=100"),
             "--behaviour_policy={folder}/policy.npz",
         ],
     ),
@@ -111,4 +111,4 @@ def test_a_damaged_checkpoint_is_one_line_of_the_command(tmp_path: Path) -> None
     newest = max((tmp_path / "checkpoints").iterdir(), key=lambda path: int(path.name))
     largest = max(newest.rglob("*"), key=lambda path: path.is_file() and path.stat().st_size)
     largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
-    assert_refused(["experiments.export", "--run={folder}"], tmp_path)
+    assert_refused(["dtql_jax", "export", "--run={folder}"], tmp_path)

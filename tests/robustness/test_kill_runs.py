@@ -1,6 +1,6 @@
 """SIGKILL at random moments of real commands, and going on, changes nothing.
 
-The runs are `python -m experiments.train` and `resume` with the networks of DTQL, a population of
+The runs are `python -m dtql_jax train` and `resume` with the networks of DTQL, a population of
 two, pretraining, the switch to training, evaluations in the simulator and checkpoints.
 """
 
@@ -18,9 +18,9 @@ import jax
 import numpy as np
 import pytest
 
+from dtql_jax.commands import restore
 from dtql_jax.training.metrics_log import read_rows
 from dtql_jax.training.run_folder import RunFolder
-from experiments import restore
 from tests.robustness.commands import NETWORKS, ROOT, end, progress, start, wait
 
 KILLS, PRETRAIN, TRAIN, EVERY, EVALUATE = 21, 1_000, 3_800, 40, 200
@@ -149,7 +149,7 @@ TRANSITIONS = "--transitions=60000"
 def fingerprint(environment: dict[str, str]) -> str:
     """Of the data that the command collects."""
     ended = subprocess.run(
-        [sys.executable, "-m", "experiments.collect", "--env=pointmaze-umaze", TRANSITIONS],
+        [sys.executable, "-m", "dtql_jax", "data", "--env=pointmaze-umaze", TRANSITIONS],
         cwd=ROOT,
         env=environment,
         capture_output=True,

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from dtql_jax import export
-from dtql_jax.datasets import cache, policies
+from dtql_jax.collect import policies
+from dtql_jax.datasets import cache
 from dtql_jax.errors import UserError
 from dtql_jax.types import Transition
 from tests import replay_reference

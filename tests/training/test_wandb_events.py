@@ -95,7 +95,7 @@ def test_without_wandb_the_command_says_so_and_writes_nothing(tmp_path: Path) ->
         "sys.meta_path.insert(0, Hide())\n"
     )
     ended = subprocess.run(
-        [sys.executable, "-m", "experiments.train", "--wandb", f"--out={tmp_path / 'out'}"],
+        [sys.executable, "-m", "dtql_jax", "train", "--wandb", f"--out={tmp_path / 'out'}"],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
         capture_output=True,

@@ -1,0 +1,268 @@
+"""The behaviour behind AntMaze data: a goal-reaching ant sent from waypoint to waypoint.
+
+D4RL's recipe, on D4RL's ant and on Gymnasium-Robotics': a breadth-first search over cells
+tells the next cell on the way to the episode's goal, a policy trained to walk in a
+direction is pointed at it, Gaussian noise is added to its actions, and the episode is cut
+at the goal or after 1000 steps. The goal walked to is not the one that is rewarded: rewards
+are those of the evaluation environment, and an episode goes on past the evaluation goal.
+
+Taken from D4RL's scripts/generation and d4rl/locomotion/maze_env.py, except that
+  - waypoints are the cells' centres, and an ant beside the middle of its corridor first
+    goes back to it (D4RL's waypoints are off by up to 1 m, because its cells are shifted by
+    half a cell against its walls): in umaze 91 of 100 episodes reach the evaluation goal
+    instead of 78, for ants get stuck at corners without it;
+  - "diverse" goals lie in any free cell, as D4RL's paper says (its script draws them
+    among the marked cells in all datasets);
+  - D4RL's evaluation goal is the mean of those that its environment draws, the goal cell's
+    centre + (0.75, 0.75); D4RL took one draw.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dtql_jax.collect.ant_frame import action_from_view, view_one
+from dtql_jax.collect.pointmaze import Cell, free_cells, next_cells
+from dtql_jax.collect.policies import BehaviourPolicy
+from dtql_jax.collect.recording import Behaviour
+from dtql_jax.errors import UserError
+
+if TYPE_CHECKING:
+    import gymnasium
+
+ACTION_NOISE = 0.2
+# the length of the policy's input that says where to walk
+DIRECTION_LENGTH = 10.0
+# 27 numbers of the ant (all but x and y) and the direction
+POLICY_INPUTS, ACTIONS = 29, 8
+
+
+class Waypoints:
+    """The way from any place in a maze to a goal, cell by cell."""
+
+    def __init__(
+        self,
+        maze_map: Sequence[Sequence],
+        cell_size: float,
+        middle: tuple[float, float] = (0.0, 0.0),
+    ):
+        """Prepares a maze.
+
+        Args:
+          maze_map: rows of cells from the largest y to the smallest, 1 for a wall.
+          cell_size: edge of a cell.
+          middle: position (x, y) of the map's middle.
+        """
+        self.free = free_cells(maze_map)
+        self._map = maze_map
+        self._size = cell_size
+        self._left = middle[0] - len(maze_map[0]) * cell_size / 2
+        self._top = middle[1] + len(maze_map) * cell_size / 2
+        self._tables: dict[Cell, dict[Cell, Cell]] = {}
+
+    def cell(self, x: float, y: float) -> Cell:
+        """Returns the (row, column) of the cell around a position."""
+        return math.floor((self._top - y) / self._size), math.floor((x - self._left) / self._size)
+
+    def centre(self, cell: Cell) -> tuple[float, float]:
+        """Returns the position (x, y) of a cell's centre."""
+        row, column = cell
+        return self._left + (column + 0.5) * self._size, self._top - (row + 0.5) * self._size
+
+    def next(self, x: float, y: float, goal: tuple[float, float]) -> tuple[float, float]:
+        """Returns the position to walk to next.
+
+        Args:
+          x: position.
+          y: position.
+          goal: position, in a free cell.
+
+        Returns:
+          the goal itself in its own and its neighbouring cells, else the next cell's centre;
+          but the centre of the cell around (x, y) where that is beside the middle of the way
+          by more than a quarter of a cell.
+        """
+        goal_cell = self.cell(*goal)
+        if goal_cell not in self._tables:
+            self._tables[goal_cell] = next_cells(self._map, goal_cell)
+        table = self._tables[goal_cell]
+        cell = self.cell(x, y)
+        if cell not in table:
+            # leaning over a wall: back to the nearest cell
+            return self.centre(min(table, key=lambda c: math.dist(self.centre(c), (x, y))))
+        following = table[cell]
+        centre = self.centre(cell)
+        along_x = following[0] == cell[0]
+        beside = abs(y - centre[1]) if along_x else abs(x - centre[0])
+        if cell != goal_cell and beside > self._size / 4:
+            return centre
+        return goal if following == goal_cell else self.centre(following)
+
+
+class D4rlAnt:
+    """How `envs.antmaze_d4rl` is reset and read."""
+
+    radius = 0.5
+
+    def __init__(self, env: gymnasium.Env):
+        maze = env.unwrapped.maze
+        self.waypoints = Waypoints(maze.maze_map, maze.maze_size_scaling, maze.middle)
+        self._rows = len(maze.maze_map)
+        (self.goal_cell,) = _marked(maze.maze_map)
+        self._evaluation_goal = np.add(self.waypoints.centre(self.goal_cell), 0.75)
+
+    def cell(self, row: int, column: int) -> Cell:
+        """Returns the cell of the map for a cell of D4RL's maps: their rows go with y."""
+        return self._rows - 1 - row, column
+
+    def reset(
+        self, env: gymnasium.Env, seed: int, start: Cell | None, draws: np.random.Generator
+    ) -> np.ndarray:
+        """Begins an episode at the usual start, or up to 1 in x and y from a cell's centre."""
+        options = {"goal": self._evaluation_goal}
+        if start is not None:
+            options["start"] = np.add(self.waypoints.centre(start), draws.uniform(0, 1, 2))
+        return env.reset(seed=seed, options=options)[0]
+
+    def goal(
+        self, cell: Cell, observation: np.ndarray, draws: np.random.Generator
+    ) -> tuple[float, float]:
+        """Draws a goal to walk to."""
+        offset = draws.uniform(0, 1, 2) + draws.uniform(0, 0.5, 2)
+        return tuple(np.add(self.waypoints.centre(cell), offset).tolist())
+
+    def split(self, observation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns (position [2], the ant's other numbers [27])."""
+        return observation[:2], observation[2:]
+
+
+class GymnasiumAnt:
+    """How Gymnasium-Robotics' AntMaze_*-v4 is reset and read."""
+
+    radius = 0.45
+
+    def __init__(self, env: gymnasium.Env):
+        maze = env.unwrapped.maze
+        self.waypoints = Waypoints(maze.maze_map, maze.maze_size_scaling)
+        self._noise = env.unwrapped.position_noise_range * maze.maze_size_scaling
+        (self.goal_cell,) = _marked(maze.maze_map)
+
+    def cell(self, row: int, column: int) -> Cell:
+        """Returns the cell of the map for a cell of D4RL's maps: the same."""
+        return row, column
+
+    def reset(
+        self, env: gymnasium.Env, seed: int, start: Cell | None, draws: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        """Begins an episode at the usual start, or in a cell; the environment adds its noise."""
+        options = None if start is None else {"reset_cell": np.array(start)}
+        return env.reset(seed=seed, options=options)[0]
+
+    def goal(
+        self, cell: Cell, observation: dict[str, np.ndarray], draws: np.random.Generator
+    ) -> tuple[float, float]:
+        """Returns a goal to walk to: in the evaluation goal's cell that goal itself."""
+        if cell == self.goal_cell:
+            return tuple(observation["desired_goal"].tolist())
+        offset = draws.uniform(-self._noise, self._noise, 2)
+        return tuple(np.add(self.waypoints.centre(cell), offset).tolist())
+
+    def split(self, observation: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns (position [2], the ant's other numbers [27])."""
+        return observation["achieved_goal"], observation["observation"]
+
+
+class AntMazeBehaviour(Behaviour):
+    """Walks to a new goal in each episode.
+
+    The policy acts by its mean: with its own draws on top of the noise the ant falls on its
+    back two to three times as often.
+    """
+
+    ends_with_task = False
+
+    def __init__(
+        self,
+        env: gymnasium.Env,
+        policy: BehaviourPolicy,
+        random_start: bool = False,
+        goal_cells: Sequence[Sequence[int]] | str = "evaluation",
+    ):
+        """Prepares a maze.
+
+        Args:
+          env: an AntMaze, D4RL's or Gymnasium-Robotics'.
+          policy: of 29 inputs and 8 actions.
+          random_start: whether each episode starts in a random free cell (none of
+            `goal_cells`), instead of the evaluation's start.
+          goal_cells: cells (row, column) of D4RL's maps to draw goals in, "evaluation" for
+            the evaluation goal's cell, or "any" for all free cells but the start's.
+
+        Raises:
+          UserError: the policy has other sizes.
+        """
+        sizes = policy.observation_dim, policy.action_dim
+        if sizes != (POLICY_INPUTS, ACTIONS):
+            raise UserError(
+                f"behaviour policy {policy.name} has {sizes[0]} inputs and {sizes[1]} actions; "
+                f"expected {POLICY_INPUTS} (27 numbers of the ant, 2 of the direction) and "
+                f"{ACTIONS}"
+            )
+        gymnasium_robotics = env.spec is not None and env.spec.id.startswith("AntMaze")
+        self._ant = GymnasiumAnt(env) if gymnasium_robotics else D4rlAnt(env)
+        self._policy = policy
+        self._random_start = random_start
+        free = self._ant.waypoints.free
+        if goal_cells == "any":
+            self._goals, self._starts = free, free
+        else:
+            if goal_cells == "evaluation":
+                self._goals = [self._ant.goal_cell]
+            else:
+                self._goals = [self._ant.cell(*cell) for cell in goal_cells]
+            self._starts = [cell for cell in free if cell not in self._goals]
+        self._goal = (0.0, 0.0)
+
+    def begin(self, env: gymnasium.Env, seed: int, draws: np.random.Generator) -> Any:
+        """Draws start and goal."""
+        start = None
+        goals = self._goals
+        if self._random_start:
+            start = self._starts[draws.integers(len(self._starts))]
+            goals = [cell for cell in goals if cell != start]
+        observation = self._ant.reset(env, seed, start, draws)
+        self._goal = self._ant.goal(goals[draws.integers(len(goals))], observation, draws)
+        return observation
+
+    def action(self, observation: Any, draws: np.random.Generator) -> np.ndarray:
+        """Returns the policy's mean action towards the next waypoint, with noise: float32 [8]."""
+        position, ant = self._ant.split(observation)
+        x, y = position.tolist()
+        next_x, next_y = self._ant.waypoints.next(x, y, self._goal)
+        scale = DIRECTION_LENGTH / max(math.hypot(next_x - x, next_y - y), 1e-6)
+        direction = (scale * (next_x - x), scale * (next_y - y))
+        if self._policy.frame == "direction":
+            seen, quarter = view_one(ant, direction)
+            action = self._policy.action(np.append(seen, (DIRECTION_LENGTH, 0.0)))
+            action = action_from_view(action, quarter)
+        else:
+            action = self._policy.action(np.concatenate([ant, direction]))
+        noise = ACTION_NOISE * draws.standard_normal(ACTIONS, np.float32)
+        return np.clip(action + noise, -1.0, 1.0).astype(np.float32)
+
+    def arrived(self, observation: Any) -> bool:
+        """Returns whether the ant is at the goal that it walked to."""
+        return math.dist(self._ant.split(observation)[0].tolist(), self._goal) <= self._ant.radius
+
+
+def _marked(maze_map: Sequence[Sequence]) -> list[Cell]:
+    return [
+        (row, column)
+        for row, line in enumerate(maze_map)
+        for column, cell in enumerate(line)
+        if cell == "g"
+    ]

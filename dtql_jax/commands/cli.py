@@ -1,0 +1,310 @@
+"""What the commands have in common: flags, the configuration, errors of one line, exit codes.
+
+Exit codes: 0 done; 2 wrong input, one line on stderr; 3 could not go on, what there was is kept;
+130 stopped by Ctrl-C, everything saved.
+"""
+
+import contextlib
+import functools
+import os
+import runpy
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ml_collections
+from absl import flags
+from ml_collections import config_flags
+
+from dtql_jax.errors import LostError, UserError, disk_trouble, near_matches
+
+if TYPE_CHECKING:
+    from dtql_jax.training.display import Display
+
+STOPPED, STUCK = 130, 3
+_first: "Display | None" = None  # what `launch` opened
+
+
+class StuckError(Exception):
+    """The command cannot go on, through no fault of its input; the message is one line."""
+
+
+_CHOICES = ("env", "preset", "algorithm")
+
+
+def define_config(argv: list[str]) -> None:
+    """Defines --env, --preset, --algorithm, and --config with the configuration they name.
+
+    --config=FILE.py[:ARGUMENT] takes the configuration from that file's get_config instead. Every
+    field is a flag of its own: --config.batch_size=512, --config.algorithm.alpha=5.
+    """
+    # late, as all that a command with a display does not need for its first line
+    from dtql_jax.presets import task as task_config
+
+    flags.DEFINE_string("env", "pointmaze-umaze", "Task, for example antmaze-umaze.")
+    flags.DEFINE_string("preset", "auto", "quick, paper, full (point mazes), or auto.")
+    flags.DEFINE_string("algorithm", "dtql", "Algorithm.")
+
+    def named() -> ml_collections.ConfigDict:
+        chosen = [str(value_of(argv, name) or flags.FLAGS[name].default) for name in _CHOICES]
+        return task_config.get_config(",".join(chosen))
+
+    define_own_config(argv, named)
+
+
+def define_own_config(argv: list[str], default: Callable[[], ml_collections.ConfigDict]) -> None:
+    """Defines --config with the configuration that `default` makes, or that a given file has.
+
+    Every field is a flag of its own, as in `define_config`.
+    """
+    file = value_of(argv, "config")
+    if file is None:
+        config = default()
+    else:
+        config = _load(file)
+        argv[:] = _without(argv, "config")
+    known = field_names(config)
+    for word in argv[1:]:
+        if word.startswith(("--config.", "-config.")):
+            field = word.lstrip("-").removeprefix("config.").split("=")[0]
+            if field not in known:
+                raise UserError(
+                    f"the configuration has no field {field!r}; {near_matches(field, known)}"
+                )
+    config_flags.DEFINE_config_dict("config", config, sys_argv=argv)
+
+
+def define_hosts() -> None:
+    """Defines --coordinator, --processes and --process, for a run on several hosts."""
+    flags.DEFINE_string("coordinator", "", "Several hosts: HOST:PORT of the first, or auto.")
+    flags.DEFINE_integer("processes", 1, "Several hosts: how many, with --coordinator=HOST:PORT.")
+    flags.DEFINE_integer("process", 0, "Several hosts: the number of this one, from 0.")
+
+
+def join_hosts() -> None:
+    """Makes this process one of several hosts where the flags of `define_hosts` say so.
+
+    Call it before `stop_requested`: joining takes the signals for itself.
+    """
+    values = flags.FLAGS
+    if values.coordinator:
+        from dtql_jax.training import hosts
+
+        hosts.join(values.coordinator, values.processes, values.process)
+    elif values.processes != 1 or values.process != 0:
+        raise UserError("--coordinator is missing; expected HOST:PORT of process 0, or auto")
+
+
+def _load(spec: str) -> ml_collections.ConfigDict:
+    """The configuration that FILE.py[:ARGUMENT] names."""
+    path, _, argument = spec.partition(":")
+    if not Path(path).is_file():
+        raise UserError(f"--config: no file {path}; expected FILE.py[:ARGUMENT] with a get_config")
+    try:
+        make = runpy.run_path(path)["get_config"]
+        config = make(argument) if argument else make()
+    except UserError:
+        raise
+    except Exception as error:  # whatever a user's file raises
+        raise UserError(f"--config: {path} failed: {type(error).__name__}: {error}") from error
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise UserError(f"--config: get_config of {path} returned {type(config).__name__}")
+    return config
+
+
+def _without(argv: list[str], name: str) -> list[str]:
+    """The command line without a flag and its value."""
+    kept: list[str] = []
+    words = iter(argv)
+    for word in words:
+        bare = word.lstrip("-")
+        if word.startswith("-") and bare == name:
+            next(words, None)
+        elif not (word.startswith("-") and bare.startswith(f"{name}=")):
+            kept.append(word)
+    return kept
+
+
+def define_display() -> None:
+    """Defines --quiet and --verbose."""
+    flags.DEFINE_boolean("quiet", False, "Only warnings and the result.")
+    flags.DEFINE_boolean("verbose", False, "Lines with all metrics in place of the live view.")
+
+
+def open_display(title: str, *facts: str) -> "Display":
+    """What the user sees from now on, as the flags of `define_display` say; use it as a context.
+
+    Call it before what takes seconds to import. In a terminal it is what `launch` opened already.
+    """
+    from dtql_jax.training.display import Display
+
+    values = flags.FLAGS
+    if values.quiet and values.verbose:
+        raise UserError("--quiet and --verbose exclude each other")
+    display = _first or Display(values.quiet, values.verbose)
+    display.about(title, *facts)
+    display.start("start")
+    return display
+
+
+def value_of(argv: list[str], name: str) -> str | None:
+    """The last value that the command line gives a flag, before any flag is parsed."""
+    found = None
+    for i, word in enumerate(argv):
+        bare = word.lstrip("-")
+        if word.startswith("-") and bare.startswith(f"{name}="):
+            found = bare.removeprefix(f"{name}=")
+        elif word.startswith("-") and bare == name and i + 1 < len(argv):
+            found = argv[i + 1]
+    return found
+
+
+def given(argv: list[str], name: str) -> bool:
+    """Whether a command line gives a flag."""
+    return value_of(argv, name) is not None
+
+
+def copy_field(source: Any, target: Any, field: str) -> None:
+    """Copies a field ("algorithm.alpha") of one ConfigDict to another; UserError without it."""
+    *path, last = field.split(".")
+    for key in path:
+        source, target = source[key], target[key]
+    if last not in target:
+        raise UserError(f"the configuration has no field {field!r}; {near_matches(last, target)}")
+    target[last] = source[last]
+
+
+def launch(
+    run: Callable[[], int | None],
+    description: str | None,
+    define: Callable[[list[str]], None] = lambda argv: None,
+    argv: list[str] | None = None,
+    live: bool = False,
+) -> None:
+    """Parses the command line, runs a command and leaves the process with its exit code.
+
+    Args:
+      run: the command, called after flags are parsed; returns an exit code or None for 0.
+      description: what --help prints above the flags.
+      define: defines the command's flags.
+      argv: the command line; by default that of the process.
+      live: whether a terminal shows from the first moment that the command is at work.
+    """
+    argv = list(sys.argv if argv is None else argv)
+    asks = any(word in ("-h", "--help", "-help") for word in argv[1:])
+    try:
+        with _first_sign(argv) if live and not asks else contextlib.nullcontext():
+            define(argv)
+            if asks:
+                _print_help(description or "", flags.FLAGS)
+                sys.exit(0)
+            _parse(argv)
+            sys.exit(run() or 0)
+    except (UserError, flags.Error) as error:
+        _fail(str(error))
+    except LostError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        os._exit(STUCK)  # an orderly exit would wait for the host that is gone
+    except StuckError as error:
+        _fail(str(error), STUCK)
+    except (MemoryError, RuntimeError, OSError) as error:
+        reason = "" if isinstance(error, MemoryError) else disk_trouble(error)
+        if reason:
+            where = getattr(error, "filename", None)
+            _fail(
+                f"{f'{where}: ' if where else ''}{reason}; expected a place that can be read and "
+                "written, with room",
+                STUCK,
+            )
+        # JAX is not imported here: its error is known by its words
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        _fail(
+            "out of memory; expected settings that fit: a smaller batch_size, hidden_dim, "
+            "num_candidates or seeds",
+            STUCK,
+        )
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(STOPPED)
+
+
+@contextmanager
+def _first_sign(argv: list[str]) -> Iterator[None]:
+    """A live view in a terminal; elsewhere the first line comes when the input is known as good."""
+    global _first
+    if not sys.stderr.isatty() or {"--quiet", "-quiet", "--verbose", "-verbose"} & set(argv):
+        yield
+        return
+    from dtql_jax.training.display import Display
+
+    with Display() as _first:
+        _first.about(Path(argv[0]).stem)
+        _first.start("start")
+        yield
+
+
+def _parse(argv: list[str]) -> None:
+    rest = flags.FLAGS(argv)
+    if len(rest) > 1:
+        raise UserError(f"unexpected argument {rest[1]!r}; options start with --, see --help")
+
+
+def field_names(config: Any, prefix: str = "") -> list[str]:
+    """All fields of a ConfigDict, nested ones as "algorithm.alpha"."""
+    names: list[str] = []
+    for key, value in config.items():
+        nested = hasattr(value, "items")
+        names += field_names(value, f"{prefix}{key}.") if nested else [prefix + key]
+    return names
+
+
+def _print_help(description: str, known: flags.FlagValues) -> None:
+    """Prints the flags that this project defines, and the fields of the configuration."""
+    print(description.strip())
+    print("\nflags:")
+    modules = known.flags_by_module_dict()
+    own = [
+        m
+        for m in modules
+        if m == __name__ or m == sys.argv[0] or m.startswith(("experiments.", "dtql_jax.commands."))
+    ]
+    for flag in sorted({f.name: f for m in own for f in modules[m]}.values(), key=lambda f: f.name):
+        if flag.name == "config" or flag.name.startswith("config."):
+            continue
+        default = "" if flag.default in (None, "") else f" (default: {flag.default})"
+        print(f"  --{flag.name}: {flag.help}{default}")
+    if "config" in known:
+        print("\n--config=FILE.py[:ARGUMENT] takes another configuration file. Its fields, here:")
+        config: Any = known["config"].value
+        for name in field_names(config):
+            value = functools.reduce(lambda node, key: node[key], name.split("."), config)
+            print(f"  --config.{name}={value}")
+
+
+def _fail(message: str, code: int = 2) -> None:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(code)
+
+
+@contextmanager
+def stop_requested() -> Iterator[Callable[[], bool]]:
+    """Turns the first Ctrl-C (or SIGTERM) into a question to ask; a second one ends the process."""
+    asked = False
+
+    def handle(number: int, frame: Any) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        print("stopping: saving a checkpoint first (again to stop at once)", file=sys.stderr)
+
+    earlier = {n: signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)

@@ -1,0 +1,114 @@
+"""Writes a run's policy into one file that runs with JAX alone: dtql_jax.load_policy(FILE).
+
+python -m dtql_jax export --run=runs/... --out=policy.zip --selection=single
+
+The file holds the program (StableHLO, for CPUs and accelerators), the weights and what the policy
+was trained on. --npz adds the weights as a plain .npz, for readers without JAX
+(examples/act_with_numpy.py).
+"""
+
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from dtql_jax.commands import cli
+from dtql_jax.errors import UserError
+
+
+def define(argv: list[str]) -> None:
+    """The flags of this command."""
+    flags.DEFINE_string("run", None, "Folder of the run.")
+    flags.DEFINE_integer("member", 0, "Which of the run's seeds, from 0.")
+    flags.DEFINE_string("selection", "", "How one action is chosen; by default as in the run.")
+    flags.DEFINE_string("out", "", "The file; by default policy.zip in the run's folder.")
+    flags.DEFINE_boolean("npz", False, "Write the weights to a plain .npz beside it too.")
+
+
+def acting_config(config: dict[str, Any], selection: str) -> dict[str, Any]:
+    """A run's configuration with another way to choose actions; UserError where it has none."""
+    algorithm = config["algorithm"]
+    if not selection:
+        return config
+    if "action_selection" not in algorithm:
+        raise UserError(f"--selection={selection}: {algorithm['name']} has one way to act only")
+    return config | {"algorithm": algorithm | {"action_selection": selection}}
+
+
+def metadata(run: dict[str, Any], config: dict[str, Any], member: int, update: int) -> Any:
+    """What the file says of the policy: where it comes from and how it acts."""
+    from dtql_jax.commands.runner import members_of
+    from dtql_jax.training.run_folder import commit, versions
+
+    dataset, own = run["dataset"], members_of(run)[member]
+    algorithm = config["algorithm"] | own.settings
+    names = ("source", "dataset_id", "fingerprint", "observation_layout")
+    return {
+        "task": config["task"],
+        **{name: dataset[name] for name in names},
+        "environment": dataset["env"],
+        "algorithm": algorithm["name"],
+        "seed": own.seed,
+        "member": member,
+        "update": update,
+        "checkpoint": "last",
+        "acting": {
+            key: algorithm[key]
+            for key in ("action_selection", "num_candidates")
+            if key in algorithm
+        },
+        "settings": algorithm,
+        "trained_with": {key: run[key] for key in ("versions", "commit") if key in run},
+        "exported_with": {"versions": versions(), "commit": commit()},
+    }
+
+
+def run() -> None:
+    """The command."""
+    values = flags.FLAGS
+    if not values.run:
+        raise UserError("--run is missing; expected the folder of a run (make export RUN=...)")
+    import numpy as np
+
+    from dtql_jax import export
+    from dtql_jax.commands import restore
+    from dtql_jax.datasets.registry import ACTION_HIGH, ACTION_LOW
+    from dtql_jax.training.population import member
+    from dtql_jax.training.run_folder import RunFolder
+
+    with RunFolder.open(values.run) as folder:
+        config = acting_config(folder.run["config"], values.selection)
+        fit = restore.fit_of(folder, config)
+        restore.check_member(fit, values.member)
+        about = metadata(folder.run, config, values.member, fit.update)
+        dataset = folder.run["dataset"]
+        ones = np.ones(dataset["action_dim"], np.float32)
+        policy = (fit.algorithm.act, member(fit.state, values.member))
+        out = Path(values.out or folder.path / "policy.zip")
+        facts = export.export_policy(
+            out,
+            *policy,
+            observation_dim=dataset["observation_dim"],
+            action_low=ACTION_LOW * ones,
+            action_high=ACTION_HIGH * ones,
+            metadata=about,
+        )
+        if values.npz:
+            plain = out.with_suffix(".npz")
+            sizes = {key: facts[key] for key in export.SIZES}
+            export.export_weights(
+                plain, *policy, observation_dim=dataset["observation_dim"], metadata=about | sizes
+            )
+    acting = about["acting"].get("action_selection", "its one way")
+    print(
+        f"{about['algorithm']} on {about['task']} (source {about['source']}), seed "
+        f"{about['seed']}, update {about['update']:,}, acting by {acting}, for "
+        f"{', '.join(facts['platforms'])}"
+    )
+    for path in (out, plain) if values.npz else (out,):
+        print(f"  {path} ({path.stat().st_size / 1e6:.1f} MB)")
+
+
+def main() -> None:
+    """Runs the command line."""
+    cli.launch(run, __doc__, define, live=True)

@@ -1,0 +1,156 @@
+"""Which settings are compared, and which of them one population trains.
+
+A point is one setting of the algorithm on one task. Points that differ in traced numbers (alpha,
+gamma above 0) are members of one job of `sweeps.plan`; anything else (gamma 0, another policy,
+weighting, value target, algorithm) is a program, and so a job, of its own. A point that several
+comparisons share is trained once.
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from dtql_jax.commands.runner import Member
+from dtql_jax.commands.sweeps.plan import Job
+from dtql_jax.errors import UserError, near_matches
+from dtql_jax.presets.task import get_config
+
+BUDGETS = ("short", "full")
+
+
+class Point(NamedTuple):
+    """One setting.
+
+    Attributes:
+      task: name in the study's configuration ("hopper").
+      algorithm: its name.
+      static: ((field, value), ...) that differ from the task's own and make a program.
+      traced: ((field, value), ...), the same fields for all points of an algorithm.
+    """
+
+    task: str
+    algorithm: str
+    static: tuple[tuple[str, Any], ...]
+    traced: tuple[tuple[str, float], ...]
+
+    @property
+    def program(self) -> tuple[Any, ...]:
+        """Equal for points of the same compiled program; whether there is an NLL is static."""
+        return self.task, self.algorithm, self.static, dict(self.traced).get("gamma", 0.0) != 0.0
+
+
+class Compared(NamedTuple):
+    """A point as one value of a comparison.
+
+    Attributes:
+      group: the comparison ("gamma").
+      label: the value.
+      point: the setting.
+    """
+
+    group: str
+    label: str
+    point: Point
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """UserError naming the first setting of the study that is out of range."""
+    if config["budget"] not in BUDGETS:
+        raise UserError(
+            f"budget is {config['budget']!r}; {near_matches(config['budget'], BUDGETS)}"
+        )
+    for name in ("seeds", "acting_episodes"):
+        if config[name] < 1:
+            raise UserError(f"{name} is {config[name]}; expected at least 1")
+    for name in ("gamma", "alpha_factors", "candidates"):
+        if not all(isinstance(v, int | float) and v >= 0 for v in config[name]):
+            raise UserError(f"{name} are {config[name]}; expected numbers >= 0")
+
+
+def task_config(config: Mapping[str, Any], name: str, algorithm: str = "dtql") -> dict[str, Any]:
+    """The configuration of a run on a task of the study, with the task's own settings."""
+    own = config["settings"][name]
+    budget = copy.deepcopy(dict(own[config["budget"]]))
+    settings = budget.pop("algorithm", {})
+    found: Any = get_config(f"{own['task']},{budget.pop('preset', 'auto')},{algorithm}")
+    for field, value in budget.items():
+        found[field] = value
+    for field, value in settings.items():
+        if field in found.algorithm:
+            found.algorithm[field] = value
+    found.seeds, found.seed = config["seeds"], config["seed"]
+    return found.to_dict()
+
+
+def own_point(config: Mapping[str, Any], name: str, **changes: Any) -> Point:
+    """A task's own setting of DTQL, or of another `algorithm`, with some fields changed."""
+    algorithm = changes.pop("algorithm", "dtql")
+    settings = task_config(config, name, algorithm)["algorithm"]
+    fields = [f for f in ("alpha", "gamma") if f in settings]
+    traced = tuple((f, float(changes.pop(f, settings[f]))) for f in fields)
+    # a field at its own value is no change
+    static = tuple(sorted((f, v) for f, v in changes.items() if settings[f] != v))
+    return Point(name, algorithm, static, traced)
+
+
+def compared(config: Mapping[str, Any], name: str) -> list[Compared]:
+    """All values of all comparisons on a task, in order; the same point may stand in several."""
+
+    def point(**changes: Any) -> Point:
+        return own_point(config, name, **changes)
+
+    alpha = dict(point().traced)["alpha"]
+    found = [Compared("gamma", f"{g:g}", point(gamma=g)) for g in config["gamma"]]
+    found += [
+        Compared("alpha", f"{alpha * f:g}", point(alpha=alpha * f)) for f in config["alpha_factors"]
+    ]
+    found += [Compared("policy", kind, point(policy=kind, gamma=0.0)) for kind in config["policy"]]
+    for algorithm in config["objective"]:
+        if algorithm == "dtql":
+            implicit = point(policy="implicit", gamma=0.0)
+            found.append(Compared("objective", "trust region", point()))
+            found.append(Compared("objective", "trust region, implicit policy", implicit))
+        else:
+            other = point(algorithm=algorithm, alpha=config["kl_alpha"])
+            found.append(Compared("objective", "KL, implicit policy", other))
+    for field in ("weighting", "value_target"):
+        found += [Compared(field, value, point(**{field: value})) for value in config[field]]
+    return found
+
+
+def jobs(config: Mapping[str, Any], names: Sequence[str]) -> list[Job]:
+    """One job for each program on each task; its members are its points times the seeds."""
+    programs: dict[tuple[Any, ...], list[Point]] = {}
+    for name in names:
+        for each in compared(config, name):
+            points = programs.setdefault(each.point.program, [])
+            if each.point not in points:
+                points.append(each.point)
+    found = []
+    for number, points in enumerate(programs.values()):
+        first = points[0]
+        own = task_config(config, first.task, first.algorithm)
+        # of a population with an NLL none may begin without one
+        own["algorithm"] |= dict(first.static) | dict(first.traced)
+        seeds = [config["seed"] + i for i in range(config["seeds"])]
+        members = tuple(Member(seed, dict(p.traced)) for p in points for seed in seeds)
+        words = [first.algorithm, *(str(v) for _, v in first.static)]
+        words += ["gamma0"] * (dict(first.traced).get("gamma") == 0.0)
+        settings = {f"algorithm.{field}": value for field, value in first.static}
+        name = f"{number:02d}-{first.task}-{'-'.join(words)}"
+        found.append(Job(name, own, members, settings))
+    return found
+
+
+def job_of(all_jobs: Sequence[Job], config: Mapping[str, Any], point: Point) -> Job:
+    """The job that trains a point."""
+    settings = {f"algorithm.{field}": value for field, value in point.static}
+    task = config["settings"][point.task]["task"]
+    return next(
+        job
+        for job in all_jobs
+        if job.config["task"] == task
+        and job.config["algorithm"]["name"] == point.algorithm
+        and job.settings == settings
+        and any(member.settings == dict(point.traced) for member in job.members)
+    )

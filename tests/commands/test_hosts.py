@@ -1,0 +1,86 @@
+"""The training command on two hosts: two processes on this machine."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SMALL = [
+    "--seeds=3",
+    "--config.data_transitions=3000",
+    "--config.pretrain_steps=20",
+    "--steps=40",
+    "--config.updates_per_call=10",
+    "--config.log_every=20",
+    "--config.eval_every=20",
+    "--config.eval_episodes=2",
+    "--config.final_eval_episodes=2",
+    "--config.record_episodes=1",
+    "--config.algorithm.hidden_dim=16",
+    "--config.algorithm.num_candidates=8",
+]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    home = tmp_path_factory.mktemp("home")
+    own = {"MINARI_DATASETS_PATH": str(home / "m"), "DTQL_JAX_CACHE": str(home / "c")}
+    return os.environ | own
+
+
+def on_two_hosts(environment: dict[str, str], *arguments: str) -> list[tuple[int, str]]:
+    """(exit code, stderr) of each host."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    where = (f"--coordinator={address}", "--processes=2")
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", *arguments, *where, f"--process={k}"],
+            cwd=ROOT,
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for k in (0, 1)
+    ]
+    said = [process.communicate(timeout=900)[1] for process in started]
+    return [(process.returncode, each) for process, each in zip(started, said, strict=True)]
+
+
+@pytest.mark.soak
+def test_two_hosts_leave_the_run_of_one(environment: dict[str, str], tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    train = ["dtql_jax", "train", *SMALL]
+    subprocess.run(
+        [sys.executable, "-m", *train, f"--out={one}"], cwd=ROOT, env=environment, check=True
+    )
+    for code, said in on_two_hosts(environment, *train, f"--out={two}"):
+        assert code == 0, said
+    for name in ("metrics.csv", "evaluations.csv", "episodes.csv"):
+        assert (two / name).read_text() == (one / name).read_text(), name
+    found, wanted = (json.loads((path / "summary.json").read_text()) for path in (two, one))
+    assert found["device"]["hosts"] == 2
+    for key in set(wanted) - {"seconds", "device"}:
+        assert found[key] == wanted[key], key
+    for name in ("learning_curve.png", "trajectories.png"):
+        assert (two / name).read_bytes().startswith(b"\x89PNG")
+    # one process plays what two have trained
+    played = subprocess.run(
+        [sys.executable, "-m", "dtql_jax", "evaluate", f"--run={two}", "--quiet"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(played.stdout)["score_by_seed"] == wanted["score_by_seed"]
+    # what is wrong is said by all of them, in a line
+    for code, said in on_two_hosts(environment, *train, f"--out={two}"):
+        assert code == 2 and "holds another run already" in said
+        assert len([line for line in said.splitlines() if line.startswith("error: ")]) == 1

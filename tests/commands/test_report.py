@@ -1,0 +1,245 @@
+"""make report: the right numbers, the paper's only where they belong, one page without network."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dtql_jax.commands.reporting import charts, page, runs, tables
+from dtql_jax.errors import UserError
+from dtql_jax.evaluation.published import paper_score
+from dtql_jax.evaluation.scores import stratified_bootstrap_interval
+from tests.commands.report_folders import write_folder
+
+ROOT = Path(__file__).parents[2]
+FINAL = np.array([[50.0, 70.0], [80.0, 80.0], [10.0, 30.0], [90.0, 100.0], [60.0, 60.0]])
+
+
+def read(*folders: Path) -> list[runs.Variant]:
+    return runs.variants([runs.read_run(path) for path in runs.find_folders(map(str, folders))])
+
+
+def test_the_table_holds_the_numbers(tmp_path: Path) -> None:
+    (variant,) = read(write_folder(tmp_path / "a", seeds=tuple(range(5)), final=FINAL))
+    row = tables.score_of(variant)
+    assert row is not None and row.name == "normalised score" and row.finished
+    assert (row.seeds, row.episodes) == (5, 2)
+    np.testing.assert_allclose(row.mean, FINAL.mean())
+    np.testing.assert_allclose(row.error, FINAL.std(ddof=1) / np.sqrt(10))
+    means = FINAL.mean(axis=1)
+    np.testing.assert_allclose(row.seed_error, means.std(ddof=1) / np.sqrt(5))
+    # a quarter of 5, rounded down, is left out at either end
+    np.testing.assert_allclose(row.iqm, np.sort(means)[1:4].mean())
+    np.testing.assert_allclose(row.interval, stratified_bootstrap_interval(means))
+    assert row.interval[0] < row.iqm < row.interval[1]
+
+
+def test_one_seed_has_an_interval_over_episodes(tmp_path: Path) -> None:
+    final = np.array([[0.0, 100.0, 100.0, 100.0]])
+    folder = write_folder(
+        tmp_path / "a", "pointmaze-umaze", source="generated", seeds=(4,), final=final
+    )
+    row = tables.score_of(read(folder)[0])
+    assert row.name == "success rate" and row.mean == 75.0 and row.seed_error is None
+    assert row.interval == stratified_bootstrap_interval(final[0], np.mean)
+
+
+def test_an_unfinished_run_shows_its_last_evaluation(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "a", finished=False)
+    row = tables.score_of(read(folder)[0])
+    assert not row.finished and row.error is None and row.episodes == 4
+    np.testing.assert_allclose(row.mean, 50.0)
+
+
+def test_seeds_of_several_runs_are_one_row(tmp_path: Path) -> None:
+    write_folder(tmp_path / "a", seeds=(0, 1))
+    write_folder(tmp_path / "b", seeds=(2,), old=True)
+    write_folder(tmp_path / "c", algorithm="iql", seeds=(0, 1))
+    found = read(tmp_path)
+    assert [(v.label, v.seeds) for v in found] == [("dtql", [0, 1, 2]), ("iql", [0, 1])]
+    # the same seed once more is a repetition, no other draw
+    write_folder(tmp_path / "d", seeds=(0,))
+    assert [v.label for v in read(tmp_path)] == ["dtql (a)", "iql", "dtql (d)"]
+
+
+def test_members_of_a_sweep_are_told_apart(tmp_path: Path) -> None:
+    alphas = [{"alpha": 1.0}, {"alpha": 5.0}]
+    final = np.array([[10.0, 10.0], [20.0, 20.0], [60.0, 60.0], [80.0, 80.0]])
+    folder = write_folder(tmp_path / "a", seeds=(0, 1), settings=alphas, final=final)
+    found = read(folder)
+    assert [v.label for v in found] == ["dtql alpha=1.0", "dtql alpha=5.0"]
+    np.testing.assert_allclose([tables.score_of(v).mean for v in found], [15.0, 70.0])
+    (_, values), *_ = found[1].curves("evaluations", "score").values()
+    np.testing.assert_allclose(values, [30.0, 60.0])
+    assert tables.settings_table(found)[1] == [("algorithm.alpha", [1.0, 5.0])]
+
+
+def test_tasks_are_strata(tmp_path: Path) -> None:
+    one, two = np.array([[10.0], [30.0], [50.0]]), np.array([[70.0], [80.0], [90.0]])
+    write_folder(tmp_path / "a", "hopper-medium", final=one)
+    write_folder(tmp_path / "b", "walker2d-medium", final=two)
+    (row,) = tables.aggregates([tables.score_of(v) for v in read(tmp_path)])
+    values = np.concatenate([one, two], axis=1)
+    assert row.tasks == ("hopper-medium", "walker2d-medium") and row.runs == 3
+    np.testing.assert_allclose(row.mean, values.mean())
+    np.testing.assert_allclose(row.interval, stratified_bootstrap_interval(values))
+
+
+@pytest.mark.parametrize(
+    ("task", "source", "version", "expected"),
+    [
+        ("hopper-medium", "d4rl", "v2", 99.6),
+        ("hopper-medium-v2", "d4rl", "v2", 99.6),
+        ("antmaze-umaze", "d4rl", "v0", 94.8),
+        ("antmaze-umaze", "d4rl", "v2", None),
+        ("hopper-medium", "minari", "v0", None),
+        ("hopper-medium", "generated", "v2", None),
+        ("pointmaze-umaze", "d4rl", "v0", None),
+    ],
+)
+def test_the_papers_number(task: str, source: str, version: str, expected: float | None) -> None:
+    found = paper_score(task, source, version)
+    assert (found and found.score) == expected
+
+
+def test_the_papers_means_are_those_of_its_rows() -> None:
+    from dtql_jax.evaluation.published import _SCORES
+
+    domains = {"Gym": ("halfcheetah", "hopper", "walker2d"), "AntMaze": ("antmaze",)}
+    domains |= {"Adroit": ("pen",), "Kitchen": ("kitchen",)}
+    published = {"Gym": 88.7, "AntMaze": 73.6, "Adroit": 72.7, "Kitchen": 71.8}
+    for domain, bodies in domains.items():
+        own = [score for (task, _), score in _SCORES.items() if task.startswith(bodies)]
+        assert abs(np.mean(own) - published[domain]) < 0.06, domain
+
+
+class Page(HTMLParser):
+    """What a page refers to, and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.references: list[str] = []
+        self.tags: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        self.tags.append(tag)
+        names = ("src", "href", "srcset", "xlink:href")
+        self.references += [value for name, value in attrs if name in names]
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def test_the_page_stands_alone(tmp_path: Path) -> None:
+    write_folder(tmp_path / "runs" / "a")
+    write_folder(tmp_path / "runs" / "b", algorithm="bc", finished=False)
+    picture = b"\x89PNG\r\n" + bytes(20)
+    (tmp_path / "runs" / "a" / "trajectories.png").write_bytes(picture)
+    written = page.write(page.build(read(tmp_path / "runs")), tmp_path / "out")
+    html = (tmp_path / "out" / "report.html").read_text()
+    found = Page(html)
+    assert all(r.startswith(("data:", "#")) for r in found.references), found.references
+    assert not {"script", "link", "iframe"} & set(found.tags)
+    assert "@import" not in html and "url(http" not in html
+    assert found.tags.count("svg") == 2  # learning curve, critic loss
+    text = " ".join(" ".join(found.words).split())
+    for words in ("50.0 ± 1.9", "99.6", "b has not ended", "fingerprint", "made-up device"):
+        assert words in text, words
+    assert "prefers-color-scheme: dark" in html and "width=device-width" in html
+    assert str(tmp_path) not in html
+    # colours follow the scheme: none of those drawn is left in the drawings
+    drawings = "".join(re.findall(r"<svg.*?</svg>", html, flags=re.S))
+    assert "var(--c0)" in drawings and not re.search(r"#[0-9a-f]{6}", drawings)
+    markdown = (tmp_path / "out" / "report.md").read_text()
+    assert "| dtql | 3 x 4 | 50.0 ± 1.9 |" in markdown and "| 99.6 |" in markdown
+    pictures = re.findall(r"!\[.*?\]\((.*?)\)", markdown)
+    assert len(pictures) == 2 and all((tmp_path / "out" / p).is_file() for p in pictures)
+    assert {path.name for path in written} == {"report.html", "report.md", *pictures}
+
+
+def test_without_d4rls_data_the_paper_is_not_named(tmp_path: Path) -> None:
+    write_folder(tmp_path / "a", "pointmaze-umaze", source="generated")
+    page.write(page.build(read(tmp_path / "a")), tmp_path / "out")
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert "No number of the paper stands beside these" in text and "DTQL</th>" not in text
+
+
+def test_words_of_a_run_do_not_become_markup(tmp_path: Path) -> None:
+    write_folder(tmp_path / "a<b>", "hopper-medium")
+    write_folder(tmp_path / "a<c>", "hopper-medium")
+    page.write(page.build(read(tmp_path / "a<b>", tmp_path / "a<c>")), tmp_path / "out")
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert "a&lt;b&gt;" in text and "<b>" not in text
+
+
+def test_the_command_to_repeat_a_run(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "a", seeds=(3, 4), batch_size=17)
+    command = page.repeat(runs.read_run(folder))
+    assert command.startswith("python -m dtql_jax train ")
+    assert set(command.split()[3:]) == {
+        *("--env=hopper-medium", "--preset=quick", "--algorithm=dtql"),
+        *("--config.seed=3", "--config.seeds=2", "--config.batch_size=17"),
+    }
+
+
+def test_curves_show_means_bands_and_seeds(tmp_path: Path) -> None:
+    final = np.array([[10.0], [20.0], [60.0]])
+    figure = charts.learning_curves(
+        read(write_folder(tmp_path / "a", final=final)), "t", "normalised score"
+    )
+    (axes,) = figure.axes
+    *seeds, mean = axes.get_lines()
+    assert len(seeds) == 3 and len(axes.collections) == 1
+    np.testing.assert_allclose(mean.get_xdata(), [5_000, 10_000])
+    np.testing.assert_allclose(mean.get_ydata(), [15.0, 30.0])
+    band = axes.collections[0].get_paths()[0].vertices
+    assert band[:, 1].min() >= 5.0 and band[:, 1].max() <= 60.0
+
+
+def test_wrong_folders_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no run"):
+        runs.find_folders([str(tmp_path)])
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(UserError, match="cannot be read"):
+        runs.read_run(tmp_path)
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(UserError, match="lacks 'config'"):
+        runs.read_run(tmp_path)
+
+
+def test_the_command(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "a")
+
+    def call(*arguments: str) -> subprocess.CompletedProcess:
+        words = [sys.executable, "-m", "dtql_jax", "report", *arguments]
+        return subprocess.run(words, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True)
+
+    ended = call(f"--run={folder}")
+    assert ended.returncode == 0, ended.stderr
+    assert "report of 1 run(s): dtql on hopper-medium" in ended.stdout
+    assert (folder / "report" / "report.html").is_file()
+    for arguments, expected in (((), "--run is missing"), (("--run=nowhere",), "no run.json")):
+        wrong = call(*arguments)
+        assert wrong.returncode == 2 and expected in wrong.stderr
+        assert len(wrong.stderr.strip().splitlines()) == 1
+
+
+def test_a_picture_is_said_to_be_of_the_member_that_was_drawn(tmp_path: Path) -> None:
+    write_folder(tmp_path / "a")
+    content = json.loads((tmp_path / "a" / "run.json").read_text())
+    settings = [{"alpha": 0.5}, {"alpha": 0.5}, {"alpha": 5.0}]
+    seeds = range(len(settings))
+    content["members"] = [{"seed": k, "settings": s} for k, s in zip(seeds, settings, strict=True)]
+    (tmp_path / "a" / "run.json").write_text(json.dumps(content))
+    (tmp_path / "a" / "trajectories.png").write_bytes(b"\x89PNG\r\n" + bytes(20))
+    page.write(page.build(read(tmp_path / "a")), tmp_path / "out")
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert "trajectories: dtql alpha=0.5" in text and "trajectories: dtql alpha=5" not in text
