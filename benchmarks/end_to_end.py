@@ -32,7 +32,7 @@ def run() -> None:
     from dtql_jax.commands import runner
     from dtql_jax.presets.task import get_config
     from dtql_jax.training.device import use_cpu_cores
-    from dtql_jax.training.display import Display
+    from dtql_jax.training.progress import Progress
 
     values = flags.FLAGS
     use_cpu_cores()
@@ -45,7 +45,7 @@ def run() -> None:
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "run"
             began = time.perf_counter()
-            runner.start(config, out, Display(quiet=True), lambda: False)
+            runner.start(config, out, Progress(quiet=True), lambda: False)
             wall = time.perf_counter() - began
             summary = json.loads((out / "summary.json").read_text())
         seconds = summary["seconds"]

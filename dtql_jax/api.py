@@ -23,8 +23,8 @@ from dtql_jax.errors import UserError
 from dtql_jax.evaluation import scores
 from dtql_jax.evaluation.rollout import evaluate
 from dtql_jax.training import population
-from dtql_jax.training.display import Display
-from dtql_jax.training.fit import Fit, FitSettings
+from dtql_jax.training.progress import Progress
+from dtql_jax.training.trainer import Trainer, TrainerConfig
 
 
 class Score(NamedTuple):
@@ -111,7 +111,7 @@ class Trained:
 
     def __init__(
         self,
-        fit: Fit,
+        fit: Trainer,
         env: EnvSpec | None,
         info: DatasetInfo | None,
         history: History,
@@ -162,7 +162,7 @@ class Trained:
             raise UserError("no environment is known of this data; give env=... to evaluate in")
         # a function of the user's lives in this process only
         workers = 0 if spec.env_id.startswith("dtql_jax_user/") else None
-        with Display(self._quiet) as display:
+        with Progress(self._quiet) as display:
             display.start("evaluate", len(self.seeds) * episodes, unit="episodes")
             result = evaluate(
                 self._fit.policy(),
@@ -239,7 +239,7 @@ def train(
       UserError: data, environment or settings are wrong, or the training diverged.
     """
     spec = None if env is None else own_data.spec_of(env, max_episode_steps, success=success)
-    with Display(quiet) as display:
+    with Progress(quiet) as display:
         if isinstance(data, str):
             display.start("data", unit="transitions")
             load_options = {"report": display.say, "progress": display.advance} | load_options
@@ -254,11 +254,11 @@ def train(
         history = History(members)
         rewards = transform_rewards(np.asarray(arrays.rewards), reward_scale, reward_shift)
         display.about(f"{about['algorithm']} on {_known(info)['task']}", f"{len(members)} seed(s)")
-        fit = Fit(
+        fit = Trainer(
             made,
             arrays._replace(rewards=rewards),
             members,
-            FitSettings(
+            TrainerConfig(
                 batch_size=batch_size,
                 pretrain_steps=pretrain_steps,
                 train_steps=steps,

@@ -22,10 +22,10 @@ from ml_collections import config_flags
 from dtql_jax.errors import LostError, UserError, disk_trouble, near_matches
 
 if TYPE_CHECKING:
-    from dtql_jax.training.display import Display
+    from dtql_jax.training.progress import Progress
 
 STOPPED, STUCK = 130, 3
-_first: "Display | None" = None  # what `launch` opened
+_first: "Progress | None" = None  # what `launch` opened
 
 
 class StuckError(Exception):
@@ -134,17 +134,17 @@ def define_display() -> None:
     flags.DEFINE_boolean("verbose", False, "Lines with all metrics in place of the live view.")
 
 
-def open_display(title: str, *facts: str) -> "Display":
+def open_display(title: str, *facts: str) -> "Progress":
     """What the user sees from now on, as the flags of `define_display` say; use it as a context.
 
     Call it before what takes seconds to import. In a terminal it is what `launch` opened already.
     """
-    from dtql_jax.training.display import Display
+    from dtql_jax.training.progress import Progress
 
     values = flags.FLAGS
     if values.quiet and values.verbose:
         raise UserError("--quiet and --verbose exclude each other")
-    display = _first or Display(values.quiet, values.verbose)
+    display = _first or Progress(values.quiet, values.verbose)
     display.about(title, *facts)
     display.start("start")
     return display
@@ -239,9 +239,9 @@ def _first_sign(argv: list[str]) -> Iterator[None]:
     if not sys.stderr.isatty() or {"--quiet", "-quiet", "--verbose", "-verbose"} & set(argv):
         yield
         return
-    from dtql_jax.training.display import Display
+    from dtql_jax.training.progress import Progress
 
-    with Display() as _first:
+    with Progress() as _first:
         _first.about(Path(argv[0]).stem)
         _first.start("start")
         yield

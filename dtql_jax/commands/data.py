@@ -13,7 +13,7 @@ from dtql_jax.commands import cli
 
 if TYPE_CHECKING:
     from dtql_jax.datasets.load import Loaded
-    from dtql_jax.training.display import Display
+    from dtql_jax.training.progress import Progress
 
 
 def define(argv: list[str]) -> None:
@@ -29,7 +29,7 @@ def define(argv: list[str]) -> None:
     cli.define_display()
 
 
-def get(display: "Display") -> "Loaded":
+def get(display: "Progress") -> "Loaded":
     """The data that the flags ask for: (arrays, info, transitions of each episode)."""
     from dtql_jax.datasets import load_episodes
 

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from dtql_jax.training.display import Display
-from dtql_jax.training.fit import Fit
+from dtql_jax.training.progress import Progress
+from dtql_jax.training.trainer import Trainer
 from dtql_jax.training.watch import term_of
 from dtql_jax.types import Transition
 
 
-def explain(fit: Fit, data: Transition, display: Display) -> None:
+def explain(fit: Trainer, data: Transition, display: Progress) -> None:
     """Names the first operation that was not finite of each diverged member (`--debug`)."""
     from dtql_jax.training import debug
 
@@ -21,7 +21,7 @@ def explain(fit: Fit, data: Transition, display: Display) -> None:
         )
 
 
-def last_words(fit: Fit, path: Path, debugged: bool) -> str:
+def last_words(fit: Trainer, path: Path, debugged: bool) -> str:
     """Why a run ends of which no member is left."""
     update, metric = min(fit.diverged.values())
     term = term_of(metric)

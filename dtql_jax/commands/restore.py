@@ -1,4 +1,4 @@
-"""A run's newest checkpoint as a `Fit`, without its dataset."""
+"""A run's newest checkpoint as a `Trainer`, without its dataset."""
 
 from typing import Any
 
@@ -7,12 +7,12 @@ import numpy as np
 from dtql_jax.commands import runner
 from dtql_jax.errors import UserError
 from dtql_jax.training.checkpoint import Checkpoints
-from dtql_jax.training.fit import Fit
 from dtql_jax.training.run_folder import RunFolder
+from dtql_jax.training.trainer import Trainer
 from dtql_jax.types import Transition
 
 
-def fit_of(folder: RunFolder, config: dict[str, Any] | None = None) -> Fit:
+def fit_of(folder: RunFolder, config: dict[str, Any] | None = None) -> Trainer:
     """The run's states, as far as they were trained, for acting and not for more training.
 
     Args:
@@ -37,7 +37,7 @@ def fit_of(folder: RunFolder, config: dict[str, Any] | None = None) -> Fit:
     return fit
 
 
-def check_member(fit: Fit, member: int) -> None:
+def check_member(fit: Trainer, member: int) -> None:
     """UserError unless the run has a member of this number."""
     if not 0 <= member < len(fit.seeds):
         raise UserError(f"--member is {member}; the run's members are 0 to {len(fit.seeds) - 1}")

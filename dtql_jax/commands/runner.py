@@ -33,11 +33,11 @@ from dtql_jax.training.device import (
     enable_compilation_cache,
     use_cpu_cores,
 )
-from dtql_jax.training.display import Display, duration
-from dtql_jax.training.fit import Fit, FitSettings, Policy
 from dtql_jax.training.metrics_log import MetricsLog, read_rows
 from dtql_jax.training.placement import Placement, place
+from dtql_jax.training.progress import Progress, duration
 from dtql_jax.training.run_folder import RunFolder, write_json
+from dtql_jax.training.trainer import Policy, Trainer, TrainerConfig
 from dtql_jax.types import Transition
 
 Stop = Callable[[], bool]
@@ -65,7 +65,7 @@ class StoppedError(Exception):
 def start(
     config: ml_collections.ConfigDict,
     out: str | Path,
-    display: Display,
+    display: Progress,
     should_stop: Stop,
     members: Sequence[Member] | None = None,
     debug: bool = False,
@@ -108,7 +108,7 @@ def start(
             return _run(folder, *parts, display, should_stop, False, debug)
 
 
-def resume(path: str | Path, display: Display, should_stop: Stop, debug: bool = False) -> bool:
+def resume(path: str | Path, display: Progress, should_stop: Stop, debug: bool = False) -> bool:
     """Goes on with a run exactly where its newest checkpoint is; False if stopped again."""
     use_cpu_cores()
     display = _of_this_host(display)
@@ -131,7 +131,7 @@ def resume(path: str | Path, display: Display, should_stop: Stop, debug: bool = 
             return _run(folder, *parts, display, should_stop, True, debug)
 
 
-def evaluate(path: str | Path, episodes: int, display: Display) -> dict[str, Any]:
+def evaluate(path: str | Path, episodes: int, display: Progress) -> dict[str, Any]:
     """Plays the newest checkpoint of a run again; returns its scores, and writes nothing."""
     with RunFolder.open(path) as folder:
         config, members = folder.run["config"], members_of(folder.run)
@@ -161,7 +161,7 @@ def algorithm_settings(config: dict[str, Any]) -> Any:
     return make_algorithm(name, settings)
 
 
-def fit_settings(config: dict[str, Any]) -> FitSettings:
+def fit_settings(config: dict[str, Any]) -> TrainerConfig:
     """The loop's settings of a configuration; UserError where one is out of range."""
     _check_fields(config)
     at_least = dict.fromkeys(("seeds", "eval_episodes"), 1)
@@ -174,8 +174,8 @@ def fit_settings(config: dict[str, Any]) -> FitSettings:
         if config[name] > most:
             raise UserError(f"{name} is {config[name]}; expected at most {most}")
     overlap.check(_overlap(config))
-    names = FitSettings.__dataclass_fields__
-    return FitSettings(**{name: config[name] for name in names})
+    names = TrainerConfig.__dataclass_fields__
+    return TrainerConfig(**{name: config[name] for name in names})
 
 
 def _check_fields(config: dict[str, Any]) -> None:
@@ -212,7 +212,7 @@ def members_of(run: dict[str, Any]) -> list[Member]:
     return [Member(seed, {}) for seed in seeds_of(run["config"])]
 
 
-def load_data(config: dict[str, Any], display: Display) -> tuple[Transition, DatasetInfo, float]:
+def load_data(config: dict[str, Any], display: Progress) -> tuple[Transition, DatasetInfo, float]:
     """The data of a configuration, its rewards transformed; what is known of it; seconds."""
     data, info, seconds = load_raw(config, display)
     rewards = np.asarray(data.rewards)
@@ -231,7 +231,7 @@ def reward_transform(config: dict[str, Any], rewards: np.ndarray) -> tuple[float
     return scale, shift
 
 
-def load_raw(config: dict[str, Any], display: Display) -> tuple[Transition, DatasetInfo, float]:
+def load_raw(config: dict[str, Any], display: Progress) -> tuple[Transition, DatasetInfo, float]:
     """As `load_data`, with the rewards as the dataset has them."""
     began = time.monotonic()
     title = f"{config['algorithm']['name']} on {config['task']}"
@@ -250,12 +250,12 @@ def load_raw(config: dict[str, Any], display: Display) -> tuple[Transition, Data
     return data, info, time.monotonic() - began
 
 
-def _of_this_host(display: Display) -> Display:
+def _of_this_host(display: Progress) -> Progress:
     """The display of the first host; the others only warn."""
     if hosts.first():
         return display
     display.stop()
-    return Display(quiet=True)
+    return Progress(quiet=True)
 
 
 def _check_same(info: DatasetInfo) -> None:
@@ -295,7 +295,7 @@ def _in_short(error: SimulatorError) -> str:
 
 def make_fit(
     config: dict[str, Any], data: Transition, members: Sequence[Member] = (), **arguments: Any
-) -> Fit:
+) -> Trainer:
     """The fit of a configuration, by default for the seeds that it names."""
     enable_compilation_cache()
     settings, algorithm = fit_settings(config), algorithm_settings(config)
@@ -303,7 +303,7 @@ def make_fit(
     names = members[0].settings
     values = {name: [member.settings[name] for member in members] for name in names}
     seeds = [member.seed for member in members]
-    return Fit(algorithm, data, seeds, settings, hyperparameters=values, **arguments)
+    return Trainer(algorithm, data, seeds, settings, hyperparameters=values, **arguments)
 
 
 # ------------------------------------------------------------------------------------- the run
@@ -323,7 +323,7 @@ def _run(
     info: DatasetInfo,
     evaluator: Evaluator,
     placement: Placement,
-    display: Display,
+    display: Progress,
     should_stop: Stop,
     resume: bool,
     debug: bool,
@@ -422,7 +422,7 @@ def _run(
 
 
 def _finish(
-    folder: RunFolder, info: DatasetInfo, fit: Fit, result: EvaluationResult, display: Display
+    folder: RunFolder, info: DatasetInfo, fit: Trainer, result: EvaluationResult, display: Progress
 ) -> None:
     """Writes episodes.csv, the pictures and summary.json, and says where they are."""
     display.start("pictures")
@@ -474,7 +474,7 @@ def _finish(
 
 
 def _member_rows(
-    members: Sequence[Member], info: DatasetInfo, fit: Fit, result: EvaluationResult
+    members: Sequence[Member], info: DatasetInfo, fit: Trainer, result: EvaluationResult
 ) -> list[dict[str, Any]]:
     """Each member's seed, own settings and score, and where it diverged (None: nowhere)."""
     _, values = scores.score(result.returns, result.successes, info.env, info.reference_scores)
@@ -529,7 +529,7 @@ def _draw(
 
 
 @contextlib.contextmanager
-def _progress(display: Display, phase: str, total: int) -> Iterator[Callable[[int, int], None]]:
+def _progress(display: Progress, phase: str, total: int) -> Iterator[Callable[[int, int], None]]:
     display.start(phase, total, unit="episodes")
     try:
         yield lambda done, total: display.advance(done)

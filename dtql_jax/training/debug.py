@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dtql_jax.training import population
-from dtql_jax.training.fit import Fit
+from dtql_jax.training.trainer import Trainer
 from dtql_jax.training.updates import Step, draw_batch
 from dtql_jax.types import Array, Transition
 
@@ -65,7 +65,7 @@ class Operation:
         )
 
 
-def explain(fit: Fit, data: Transition, member: int) -> Operation | None:
+def explain(fit: Trainer, data: Transition, member: int) -> Operation | None:
     """Repeats the call of the device in which a member's numbers stopped being finite.
 
     Args:

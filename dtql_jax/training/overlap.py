@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from dtql_jax.errors import UserError
-from dtql_jax.training.display import duration
+from dtql_jax.training.progress import duration
 
 CHOICES = ("auto", "on", "off")
 
@@ -53,7 +53,7 @@ class AbandonedError(Exception):
     """The evaluation was given up."""
 
 
-class Beside:
+class BackgroundEvaluation:
     """One evaluation in a thread of its own.
 
     Attributes:

@@ -59,7 +59,7 @@ def largest_value(rewards: np.ndarray, hyper: Any) -> float | None:
     return float(np.abs(rewards).max() / (1.0 - discount.max()))
 
 
-class Watch:
+class DivergenceMonitor:
     """Looks at what the updates of P members report, and says once what is wrong.
 
     Attributes:

@@ -14,7 +14,7 @@ from dtql_jax.envs.spec import EnvSpec
 from dtql_jax.evaluation import scores
 from dtql_jax.evaluation.rollout import Evaluator
 from dtql_jax.evaluation.simulator import SimulatorError
-from dtql_jax.training.display import Display
+from dtql_jax.training.progress import Progress
 from dtql_jax.training.run_folder import RunFolder, write_json
 from dtql_jax.types import Transition
 
@@ -35,7 +35,7 @@ def evaluate(
     wanted: Sequence[tuple[str, int]],
     episodes: int,
     out: Path,
-    display: Display,
+    display: Progress,
 ) -> list[dict[str, Any]]:
     """Plays the members of a run with these traced settings in several ways.
 
@@ -64,7 +64,7 @@ def _play(
     settings: Mapping[str, float],
     wanted: Sequence[tuple[tuple[str, int], Path]],
     episodes: int,
-    display: Display,
+    display: Progress,
 ) -> None:
     config, dataset = folder.run["config"], folder.run["dataset"]
     everybody = runner.members_of(folder.run)

@@ -19,11 +19,11 @@ from dtql_jax.evaluation.rollout import Evaluator
 from dtql_jax.training import population, replay, updates
 from dtql_jax.training.acting import Acting
 from dtql_jax.training.checkpoint import Checkpoints
-from dtql_jax.training.display import Display
-from dtql_jax.training.fit import Fit
 from dtql_jax.training.metrics_log import MetricsLog
 from dtql_jax.training.overlap import snapshot
+from dtql_jax.training.progress import Progress
 from dtql_jax.training.run_folder import RunFolder, write_json
+from dtql_jax.training.trainer import Trainer
 from dtql_jax.types import Array, Transition
 from experiments.finetune.collecting import Collector
 
@@ -84,7 +84,7 @@ def prepare(folder: Path) -> bool:
 class Learner:
     """P members under training: state, new transitions, and the two programs over them."""
 
-    def __init__(self, arm: Arm, fit: Fit, data: Transition, batch_size: int, capacity: int):
+    def __init__(self, arm: Arm, fit: Trainer, data: Transition, batch_size: int, capacity: int):
         """Puts everything on the device.
 
         Args:
@@ -188,10 +188,10 @@ class Learner:
 def train(
     name: str,
     study: Study,
-    fit: Fit,
+    fit: Trainer,
     evaluator: Evaluator,
     folder: Path,
-    display: Display,
+    display: Progress,
     should_stop: Callable[[], bool],
 ) -> bool:
     """Trains an arm into a new folder, which is one of a run; False if stopped before its end.

@@ -22,7 +22,7 @@ from dtql_jax.errors import UserError
 from experiments.paper_table.settings import get_config
 
 if TYPE_CHECKING:
-    from dtql_jax.training.display import Display
+    from dtql_jax.training.progress import Progress
     from experiments.paper_table.cells import Cell
 
 
@@ -109,7 +109,9 @@ def run() -> int:
     return code
 
 
-def _train(cell: "Cell", folder: Path, display: "Display", should_stop: Callable[[], bool]) -> bool:
+def _train(
+    cell: "Cell", folder: Path, display: "Progress", should_stop: Callable[[], bool]
+) -> bool:
     """One run from where it is to its end; False if it was stopped before."""
     import gc
 

@@ -18,7 +18,7 @@ from dtql_jax.commands import runner
 from dtql_jax.datasets import store
 from dtql_jax.datasets.sources import GeneratedSource
 from dtql_jax.training.device import describe_device
-from dtql_jax.training.display import duration
+from dtql_jax.training.progress import duration
 from dtql_jax.training.run_folder import write_json
 from dtql_jax.types import Transition
 from experiments.paper_table.cells import Cell, source_of

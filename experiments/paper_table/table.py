@@ -7,7 +7,7 @@ from typing import Any
 
 from dtql_jax.datasets.registry import get_task
 from dtql_jax.evaluation import published
-from dtql_jax.training.display import duration
+from dtql_jax.training.progress import duration
 from dtql_jax.training.run_folder import write_json
 from experiments.paper_table import picture
 from experiments.paper_table.cells import Cell, follows_paper

@@ -33,7 +33,7 @@ def run() -> None:
         enable_compilation_cache,
         use_cpu_cores,
     )
-    from dtql_jax.training.display import duration
+    from dtql_jax.training.progress import duration
     from dtql_jax.training.run_folder import commit, versions, write_json
     from experiments.theory import figures, mixture, study
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dtql_jax.errors import UserError
-from dtql_jax.training.display import Display
+from dtql_jax.training.progress import Progress
 from experiments.bandits import problems, scoring
 from experiments.bandits.problems import Bandit
 from experiments.two_modes import training
@@ -58,7 +58,7 @@ def make(config: Mapping[str, Any], seed: int) -> Bandit:
 
 
 def run(
-    config: Mapping[str, Any], bandit: Bandit, name: str, seeds: list[int], display: Display
+    config: Mapping[str, Any], bandit: Bandit, name: str, seeds: list[int], display: Progress
 ) -> dict[str, np.ndarray]:
     """Trains one algorithm and draws samples.
 

@@ -8,7 +8,7 @@ import numpy as np
 from dtql_jax.datasets.transitions import transform_rewards
 from dtql_jax.evaluation.rollout import evaluate
 from dtql_jax.plots.mazes import positions_and_goals
-from dtql_jax.training.display import Display
+from dtql_jax.training.progress import Progress
 from experiments.two_modes import ring, training
 from experiments.two_modes.ring import Collection, Numbers
 
@@ -18,7 +18,7 @@ def run(
     collection: Collection,
     name: str,
     seeds: list[int],
-    display: Display,
+    display: Progress,
 ) -> dict[str, np.ndarray]:
     """Trains one algorithm on the collection and plays episodes with each of its P members.
 

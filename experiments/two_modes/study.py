@@ -8,7 +8,7 @@ import numpy as np
 
 from dtql_jax.errors import UserError
 from dtql_jax.evaluation.scores import mean_and_standard_error
-from dtql_jax.training.display import Display
+from dtql_jax.training.progress import Progress
 from experiments.bandits.problems import Bandit
 from experiments.two_modes import corners, maze, ring, store, training
 from experiments.two_modes.ring import Collection
@@ -57,7 +57,7 @@ def run(
     bandit: Bandit,
     collection: Collection,
     kept: Path,
-    display: Display,
+    display: Progress,
 ) -> Found:
     """Trains what `kept` does not hold yet.
 

@@ -10,8 +10,8 @@ import numpy as np
 from dtql_jax.algorithms import make_algorithm
 from dtql_jax.errors import UserError
 from dtql_jax.training import population
-from dtql_jax.training.display import Display
-from dtql_jax.training.fit import Fit, FitSettings
+from dtql_jax.training.progress import Progress
+from dtql_jax.training.trainer import Trainer, TrainerConfig
 from dtql_jax.types import Transition
 
 UPDATES_PER_CALL = 100
@@ -35,9 +35,9 @@ def fit(
     data: Transition,
     seeds: Sequence[int],
     batch_size: int,
-    display: Display,
+    display: Progress,
     **settings: Any,
-) -> Fit:
+) -> Trainer:
     """Trains to the end.
 
     Args:
@@ -54,15 +54,15 @@ def fit(
     algorithm = make_algorithm(entry["algorithm"], dict(entry["settings"]) | settings)
     pretrain, train = entry["pretrain_steps"], entry["train_steps"]
     every = max(train, pretrain)  # nothing is logged or saved on the way
-    loop = FitSettings(batch_size, pretrain, train, min(UPDATES_PER_CALL, every), every)
-    made = Fit(algorithm, data, seeds, loop, display=display)
+    loop = TrainerConfig(batch_size, pretrain, train, min(UPDATES_PER_CALL, every), every)
+    made = Trainer(algorithm, data, seeds, loop, display=display)
     result = made.run()
     if result.diverged or not result.finished:
         raise UserError(f"{entry['algorithm']} ended early: its numbers are not finite")
     return made
 
 
-def draw(fitted: Fit, entry: Mapping[str, Any], number: int, **settings: Any) -> np.ndarray:
+def draw(fitted: Trainer, entry: Mapping[str, Any], number: int, **settings: Any) -> np.ndarray:
     """Actions of every member in the state 0 of a bandit: [P, number, A].
 
     Args:

@@ -12,9 +12,9 @@ from dtql_jax.datasets.registry import get_task
 from dtql_jax.presets.task import get_config
 from dtql_jax.training.checkpoint import Checkpoints
 from dtql_jax.training.device import describe_device
-from dtql_jax.training.fit import Fit
 from dtql_jax.training.metrics_log import MetricsLog
 from dtql_jax.training.run_folder import RunFolder, write_json
+from dtql_jax.training.trainer import Trainer
 from dtql_jax.types import Transition
 
 SMALL = {
@@ -74,7 +74,7 @@ def write_run(
     base: float = 50.0,
     finished: bool = True,
     **changes: Any,
-) -> Fit:
+) -> Trainer:
     """Trains into `path` and writes what a run leaves; scores are made up around `base`."""
     config, info = small_config(env, algorithm, seeds, **changes), info_of(env, source)
     rng = np.random.default_rng(0)
@@ -116,7 +116,7 @@ def write_run(
     return fit
 
 
-def _finish(folder: RunFolder, info: DatasetInfo, fit: Fit, scores: np.ndarray) -> None:
+def _finish(folder: RunFolder, info: DatasetInfo, fit: Trainer, scores: np.ndarray) -> None:
     config = folder.run["config"]
     with (folder.path / "episodes.csv").open("w", newline="") as file:
         writer = csv.writer(file)

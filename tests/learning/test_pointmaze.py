@@ -14,7 +14,7 @@ from dtql_jax.algorithms import make_algorithm
 from dtql_jax.datasets import DatasetInfo, load
 from dtql_jax.datasets.transitions import transform_rewards
 from dtql_jax.evaluation.rollout import evaluate
-from dtql_jax.training.fit import Fit, FitSettings
+from dtql_jax.training.trainer import Trainer, TrainerConfig
 from dtql_jax.types import Transition
 
 ROOT = Path(__file__).parents[2]
@@ -48,8 +48,8 @@ CASES = {
 def steps_to_goal(case: str, budget: Budget, data: Transition, info: DatasetInfo) -> np.ndarray:
     """Steps of each episode, the whole time limit where the goal was not reached."""
     algorithm = make_algorithm(case.split("-")[0], budget.settings)
-    settings = FitSettings(256, budget.pretraining, budget.updates, 50, 500)
-    fit = Fit(algorithm, data, [0], settings)
+    settings = TrainerConfig(256, budget.pretraining, budget.updates, 50, 500)
+    fit = Trainer(algorithm, data, [0], settings)
     fit.run()
     result = evaluate(fit.policy(), info.env, seeds=[0], episodes=EPISODES)
     return np.where(result.successes, result.lengths, info.env.max_episode_steps)

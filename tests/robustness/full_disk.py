@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 from dtql_jax.training.checkpoint import Checkpoints, SaveError
-from dtql_jax.training.display import Display
-from dtql_jax.training.fit import Fit, FitSettings
 from dtql_jax.training.metrics_log import MetricsLog
+from dtql_jax.training.progress import Progress
+from dtql_jax.training.trainer import Trainer, TrainerConfig
 from tests.training.fakes import data, linear_algorithm
 
 SEEDS = [3, 5]
-SETTINGS = FitSettings(16, 20, 400, 10, 10, 50, 50)
+SETTINGS = TrainerConfig(16, 20, 400, 10, 10, 50, 50)
 LIMIT = 300
 
 
@@ -30,7 +30,7 @@ def main(folder: Path, begin: int, end: int) -> int:
 
     try:
         with Checkpoints(folder / "checkpoints") as checkpoints:
-            fit = Fit(
+            fit = Trainer(
                 linear_algorithm(),
                 data(),
                 SEEDS,
@@ -38,7 +38,7 @@ def main(folder: Path, begin: int, end: int) -> int:
                 evaluate=evaluate,
                 checkpoints=checkpoints,
                 make_log=lambda names, at: MetricsLog(folder, SEEDS, names, resume_at=at),
-                display=Display(quiet=True),
+                display=Progress(quiet=True),
             )
             fit.run()
     except SaveError as error:

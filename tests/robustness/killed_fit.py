@@ -7,12 +7,12 @@ import jax
 import numpy as np
 
 from dtql_jax.training.checkpoint import Checkpoints
-from dtql_jax.training.fit import Fit, FitSettings
 from dtql_jax.training.metrics_log import MetricsLog
+from dtql_jax.training.trainer import Trainer, TrainerConfig
 from tests.training.fakes import data, linear_algorithm
 
 SEEDS = [3, 5]
-SETTINGS = FitSettings(
+SETTINGS = TrainerConfig(
     batch_size=16,
     pretrain_steps=6_000,
     train_steps=18_000,
@@ -38,7 +38,7 @@ def evaluate(policy, update: int) -> list[dict]:
 
 def main(folder: Path) -> None:
     with Checkpoints(folder / "checkpoints") as checkpoints:
-        fit = Fit(
+        fit = Trainer(
             linear_algorithm(),
             data(),
             SEEDS,

@@ -17,9 +17,9 @@ from typing import Any
 
 from dtql_jax.algorithms import make_algorithm
 from dtql_jax.training.checkpoint import Checkpoints
-from dtql_jax.training.display import Display
-from dtql_jax.training.fit import Fit, FitSettings
 from dtql_jax.training.metrics_log import MetricsLog
+from dtql_jax.training.progress import Progress
+from dtql_jax.training.trainer import Trainer, TrainerConfig
 from tests.training.fakes import data
 
 FIELDS = ("update", "seconds", "resident_kb", "threads", "files")
@@ -43,7 +43,7 @@ def row(update: int) -> dict[str, Any]:
 def main(folder: Path, updates: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     every = updates // EVALUATIONS
-    settings = FitSettings(16, 0, updates, 100, 100, every, every)
+    settings = TrainerConfig(16, 0, updates, 100, 100, every, every)
     rows: list[dict[str, Any]] = [row(0)]
 
     def evaluate(policy: Any, update: int) -> list[dict[str, Any]]:
@@ -52,7 +52,7 @@ def main(folder: Path, updates: int) -> None:
         return [{"score": 0.0, "episodes": 1} | dict.fromkeys(fields, "")]
 
     with Checkpoints(folder / "checkpoints") as checkpoints:
-        fit = Fit(
+        fit = Trainer(
             make_algorithm("dtql", SETTINGS),
             data(),
             [0],
@@ -60,7 +60,7 @@ def main(folder: Path, updates: int) -> None:
             evaluate=evaluate,
             checkpoints=checkpoints,
             make_log=lambda names, at: MetricsLog(folder, [0], names, resume_at=at),
-            display=Display(quiet=True),
+            display=Progress(quiet=True),
         )
         assert fit.run().finished
     del fit

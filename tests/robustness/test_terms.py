@@ -16,8 +16,8 @@ import pytest
 from dtql_jax.algorithms import make_algorithm
 from dtql_jax.training import debug
 from dtql_jax.training.checkpoint import Checkpoints
-from dtql_jax.training.display import Display
-from dtql_jax.training.fit import Fit, FitSettings
+from dtql_jax.training.progress import Progress
+from dtql_jax.training.trainer import Trainer, TrainerConfig
 from dtql_jax.training.watch import term_of
 from tests.algorithms import small
 
@@ -55,7 +55,7 @@ FAULTS = {
 }
 
 
-class Lines(Display):
+class Lines(Progress):
     """A display that keeps its warnings."""
 
     def __init__(self) -> None:
@@ -67,15 +67,15 @@ class Lines(Display):
 
 
 def fit_of(
-    fault: Fault, display: Display, checkpoints: Checkpoints | None = None, log_every: int = 10
-) -> tuple[Fit, Any]:
+    fault: Fault, display: Progress, checkpoints: Checkpoints | None = None, log_every: int = 10
+) -> tuple[Trainer, Any]:
     settings = {"hidden_dim": 16, "num_candidates": 4} | fault.settings
-    loop = FitSettings(16, fault.pretrain, 400, CALLS, log_every, 400, 10)
+    loop = TrainerConfig(16, fault.pretrain, 400, CALLS, log_every, 400, 10)
     data = small.batch(64)
     actions = np.asarray(data.actions)
     data = data._replace(actions=actions / np.abs(actions).max() * np.float32(fault.action))
     algorithm = make_algorithm("dtql", settings)
-    return Fit(algorithm, data, [3], loop, checkpoints=checkpoints, display=display), data
+    return Trainer(algorithm, data, [3], loop, checkpoints=checkpoints, display=display), data
 
 
 @pytest.mark.slow

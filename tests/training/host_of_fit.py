@@ -15,11 +15,11 @@ import numpy as np
 from dtql_jax.errors import LostError
 from dtql_jax.training import hosts
 from dtql_jax.training.checkpoint import Checkpoints
-from dtql_jax.training.fit import Fit, FitSettings
 from dtql_jax.training.metrics_log import MetricsLog
+from dtql_jax.training.trainer import Trainer, TrainerConfig
 from tests.training.fakes import data, linear_algorithm
 
-SETTINGS = FitSettings(16, 30, 100, 10, 20, 40, 20)
+SETTINGS = TrainerConfig(16, 30, 100, 10, 20, 40, 20)
 
 
 def rows_of(actions: np.ndarray) -> list[dict]:
@@ -28,7 +28,7 @@ def rows_of(actions: np.ndarray) -> list[dict]:
     return [{"score": float(a.mean()), "episodes": 4} | dict.fromkeys(fields, "") for a in actions]
 
 
-def make_fit(folder: Path, seeds: list[int], checkpoints, overlap: bool = False) -> Fit:
+def make_fit(folder: Path, seeds: list[int], checkpoints, overlap: bool = False) -> Trainer:
     """The fit, on as many hosts as there are."""
 
     def evaluate(policy, update: int) -> list[dict]:
@@ -39,7 +39,7 @@ def make_fit(folder: Path, seeds: list[int], checkpoints, overlap: bool = False)
     def make_log(names, at: int | None) -> MetricsLog:
         return MetricsLog(folder, seeds, names, resume_at=at, tensorboard=False)
 
-    fit = Fit(
+    fit = Trainer(
         linear_algorithm(),
         data(),
         seeds,

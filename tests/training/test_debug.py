@@ -7,8 +7,8 @@ import jax.numpy as jnp
 
 from dtql_jax.algorithms.base import Algorithm
 from dtql_jax.training import debug
-from dtql_jax.training.display import Display
-from dtql_jax.training.fit import Fit, FitSettings
+from dtql_jax.training.progress import Progress
+from dtql_jax.training.trainer import Trainer, TrainerConfig
 from tests.training.fakes import data
 
 STEPS = 30
@@ -32,8 +32,8 @@ def algorithm() -> Algorithm:
 
 
 def test_the_operation_and_its_line() -> None:
-    settings = FitSettings(4, 0, STEPS, updates_per_call=8, log_every=10, eval_every=STEPS)
-    fit = Fit(algorithm(), data(), [1], settings, display=Display(quiet=True))
+    settings = TrainerConfig(4, 0, STEPS, updates_per_call=8, log_every=10, eval_every=STEPS)
+    fit = Trainer(algorithm(), data(), [1], settings, display=Progress(quiet=True))
     result = fit.run()
     # 20 - 1 - 19 = 0 in update number 19
     assert result.diverged == {0: (19, "loss")}
@@ -62,7 +62,7 @@ def test_finite_updates_are_none() -> None:
 
 
 def test_calls_begin_where_the_loop_begins_them() -> None:
-    settings = FitSettings(4, 25, 40, updates_per_call=7, log_every=10, eval_every=40)
+    settings = TrainerConfig(4, 25, 40, updates_per_call=7, log_every=10, eval_every=40)
     # pretraining is cut at 10, 20 and its end 25; training at 35, 45, ...
     expected = {0: 0, 6: 0, 7: 7, 9: 7, 10: 10, 18: 17, 24: 20, 25: 25, 33: 32, 35: 35, 64: 62}
     assert {k: settings.call_of(k) for k in expected} == expected

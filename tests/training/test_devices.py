@@ -14,12 +14,12 @@ import jax
 import numpy as np
 
 from dtql_jax.training.checkpoint import Checkpoints
-from dtql_jax.training.fit import Fit, FitSettings
+from dtql_jax.training.trainer import Trainer, TrainerConfig
 from dtql_jax.training.placement import Placement
 from tests.training.fakes import data, linear_algorithm
 
 # one length of calls, to compile little
-SETTINGS = FitSettings(16, 20, 40, 10, 20, 40, 20)
+SETTINGS = TrainerConfig(16, 20, 40, 10, 20, 40, 20)
 
 devices = jax.devices()
 assert len(devices) == 8
@@ -28,7 +28,7 @@ folder = Path(sys.argv[1])
 
 def fit(seeds, devices, together=None, **arguments):
     placement = Placement(len(seeds), devices, together)
-    return Fit(linear_algorithm(), data(), seeds, SETTINGS, placement=placement, **arguments)
+    return Trainer(linear_algorithm(), data(), seeds, SETTINGS, placement=placement, **arguments)
 
 
 def same(a, b, **tolerance):

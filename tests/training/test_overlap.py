@@ -10,13 +10,13 @@ import pytest
 from dtql_jax.errors import UserError
 from dtql_jax.training import overlap
 from dtql_jax.training.checkpoint import Checkpoints
-from dtql_jax.training.fit import Fit, FitSettings
 from dtql_jax.training.metrics_log import MetricsLog, read_rows
+from dtql_jax.training.trainer import Trainer, TrainerConfig
 from tests.training.fakes import data, linear_algorithm
 
 SEEDS = [3, 5]
 # evaluations at 70, 110 and 130; checkpoints there and at 30, 50, 80 and 100
-SETTINGS = FitSettings(16, 30, 100, 10, 20, 40, 20)
+SETTINGS = TrainerConfig(16, 30, 100, 10, 20, 40, 20)
 
 
 def evaluate(policy, update: int) -> list[dict]:
@@ -28,8 +28,8 @@ def evaluate(policy, update: int) -> list[dict]:
     return [{"score": float(s), "episodes": 4} | dict.fromkeys(fields, "") for s in scores]
 
 
-def make_fit(folder: Path, checkpoints, overlaps: bool, play=evaluate) -> Fit:
-    return Fit(
+def make_fit(folder: Path, checkpoints, overlaps: bool, play=evaluate) -> Trainer:
+    return Trainer(
         linear_algorithm(),
         data(),
         SEEDS,

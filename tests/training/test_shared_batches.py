@@ -23,7 +23,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from dtql_jax.algorithms import common, make_algorithm
 from dtql_jax.training.checkpoint import Checkpoints
-from dtql_jax.training.fit import Fit, FitSettings
+from dtql_jax.training.trainer import Trainer, TrainerConfig
 from dtql_jax.training.placement import Placement, place
 from tests.training.fakes import data, linear_algorithm
 
@@ -58,7 +58,7 @@ for microbatch in (0, 2):
     same(metrics["loss"], np.mean(error**2), rtol=1e-6)
 
 # whole runs: one member on four devices, two members on two each, against one device
-SETTINGS = FitSettings(64, 20, 40, 10, 20, 40, 20)
+SETTINGS = TrainerConfig(64, 20, 40, 10, 20, 40, 20)
 NAME = sys.argv[2]
 algorithm = make_algorithm(NAME, {"hidden_dim": 32})._replace(by_rows=True)
 
@@ -67,7 +67,7 @@ def fit(seeds, share, **arguments):
     used = devices if share else devices[:1]
     placement = Placement(len(seeds), used, share=share or 1)
     bounded = data()._replace(actions=np.tanh(data().actions))
-    return Fit(algorithm, bounded, seeds, SETTINGS, placement=placement, **arguments)
+    return Trainer(algorithm, bounded, seeds, SETTINGS, placement=placement, **arguments)
 
 
 one, many = fit([4, 7], 0), fit([4, 7], 2)
@@ -99,7 +99,7 @@ same(padded.run().state, of_three, rtol=1e-3, atol=2e-5)
 
 # acting: observations are shared where there are enough, and an odd one is no trouble
 alone = one.policy(one.placement.put(jax.device_get(found)))
-lonely = Fit(algorithm, data(), [4, 7], SETTINGS, placement=Placement(2, devices), overlap=True)
+lonely = Trainer(algorithm, data(), [4, 7], SETTINGS, placement=Placement(2, devices), overlap=True)
 single = lonely.policy(lonely.placement.put(jax.device_get(found)))
 assert many._acting._many.share == 2 and many._acting._few.share == 1
 assert lonely._acting._many.share == 1
@@ -111,7 +111,7 @@ for number in (1, 2, 5):
     for policy in (many.policy(), single):
         same(policy(*part), wanted_actions[:, :number], atol=1e-5)
 # where members do not fill the devices evenly, all devices act for all of them
-uneven = Fit(algorithm, data(), [4, 7, 9], SETTINGS, placement=Placement(3, devices))
+uneven = Trainer(algorithm, data(), [4, 7, 9], SETTINGS, placement=Placement(3, devices))
 assert uneven.placement.share == 1 and uneven._acting._many.share == 4
 policies = uneven.policy(uneven.placement.put(jax.device_get(of_three))), three.policy()
 three_rows, three_numbers = np.concatenate([rows, rows[:1]]), np.arange(15, dtype=np.int32)
@@ -120,7 +120,7 @@ first, second = (policy(three_rows, three_numbers, three_numbers) for policy in 
 same(first, second, atol=1e-6)
 same(first[:2], wanted_actions, atol=1e-3)
 # a learner that shares nothing acts with every core all the same
-both = Fit(algorithm, data(), [4], SETTINGS, placement=Placement(1, devices))
+both = Trainer(algorithm, data(), [4], SETTINGS, placement=Placement(1, devices))
 assert both.placement.share == 1 and both._acting._many.share == 4
 first = both.placement.put(jax.tree.map(lambda x: x[:1], jax.device_get(found)))
 same(both.policy(first)(rows[:1], numbers[:1], numbers[:1]), wanted_actions[:1], atol=1e-5)

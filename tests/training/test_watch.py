@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 
 from dtql_jax.algorithms.base import Algorithm
-from dtql_jax.training.display import Display
-from dtql_jax.training.fit import Fit, FitSettings
-from dtql_jax.training.watch import Watch, term_of
+from dtql_jax.training.progress import Progress
+from dtql_jax.training.trainer import Trainer, TrainerConfig
+from dtql_jax.training.watch import DivergenceMonitor, term_of
 from dtql_jax.types import Array, Transition
 from tests.test_metrics_table import rows
 from tests.training.fakes import data
 
-SETTINGS = FitSettings(8, 0, 60, updates_per_call=7, log_every=10, eval_every=60)
+SETTINGS = TrainerConfig(8, 0, 60, updates_per_call=7, log_every=10, eval_every=60)
 
 
-class Lines(Display):
+class Lines(Progress):
     """A display that keeps its warnings."""
 
     def __init__(self) -> None:
@@ -63,8 +63,8 @@ def doubling(lost_at: float = -1.0) -> Algorithm:
 
 def test_values_are_reported_once_and_before_they_overflow() -> None:
     display = Lines()
-    settings = FitSettings(8, 0, 200, updates_per_call=10, log_every=10, eval_every=200)
-    result = Fit(doubling(), data(), [0], settings, display=display).run()
+    settings = TrainerConfig(8, 0, 200, updates_per_call=10, log_every=10, eval_every=200)
+    result = Trainer(doubling(), data(), [0], settings, display=display).run()
     # rewards are 1 and the discount is 0.9: no Q can be beyond 10, and ten times that is told of.
     # The mean over updates 0 to 9 is (2^10 - 1) / 10; 2^128 is beyond float32
     first, second = display.warnings
@@ -77,7 +77,7 @@ def test_values_are_reported_once_and_before_they_overflow() -> None:
 
 @pytest.mark.parametrize("lost_at", [5, 6, 7])
 def test_a_gradient_that_is_not_finite_spoils_no_state(lost_at: int) -> None:
-    result = Fit(doubling(lost_at), data(), [0], SETTINGS, display=Lines()).run()
+    result = Trainer(doubling(lost_at), data(), [0], SETTINGS, display=Lines()).run()
     assert not result.finished
     for leaf in jax.tree.leaves(result.state):
         assert np.isfinite(leaf).all()
@@ -106,7 +106,7 @@ def test_the_cause_is_named_rather_than_the_sum_that_it_spoils(
     broken: dict[str, int], expected: str
 ) -> None:
     lines: list[str] = []
-    watch = Watch([7], list(broken), jnp.zeros(2), None, lines.append)
+    watch = DivergenceMonitor([7], list(broken), jnp.zeros(2), None, lines.append)
     watch.look(np.array([list(broken.values())], np.int32))
     assert watch.diverged[0].metric == expected
     assert len(lines) == 1 and expected in lines[0]

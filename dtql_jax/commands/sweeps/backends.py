@@ -20,13 +20,13 @@ from dtql_jax.commands.sweeps import plan, results
 from dtql_jax.commands.sweeps.plan import Job
 from dtql_jax.errors import UserError
 from dtql_jax.training.device import CORES
-from dtql_jax.training.display import Display
+from dtql_jax.training.progress import Progress
 
 PLAN = "sweep.json"
 
 
 def run_job(
-    out: Path, number: int, display: Display, should_stop: Callable[[], bool] = lambda: False
+    out: Path, number: int, display: Progress, should_stop: Callable[[], bool] = lambda: False
 ) -> bool:
     """Runs one job of the plan in `out` to its end; False if it was stopped before.
 
@@ -145,7 +145,7 @@ def ray(
 
 
 def _ray_job(out: str, number: int) -> None:
-    run_job(Path(out), number, Display(quiet=True))
+    run_job(Path(out), number, Progress(quiet=True))
 
 
 def slurm(out: Path, jobs: Sequence[Job], *, cpus: int, gpus: int, at_once: int) -> Path:

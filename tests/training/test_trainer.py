@@ -13,12 +13,12 @@ from dtql_jax.algorithms.base import Algorithm
 from dtql_jax.errors import UserError
 from dtql_jax.training import population
 from dtql_jax.training.checkpoint import Checkpoints
-from dtql_jax.training.fit import Fit, FitSettings
 from dtql_jax.training.metrics_log import MetricsLog, read_rows
+from dtql_jax.training.trainer import Trainer, TrainerConfig
 from dtql_jax.types import Array, Transition
 from tests.training.fakes import TRACES, Line, data, linear_algorithm
 
-SETTINGS = FitSettings(
+SETTINGS = TrainerConfig(
     batch_size=16,
     pretrain_steps=30,
     train_steps=100,
@@ -46,8 +46,8 @@ def evaluate(policy, update: int) -> list[dict]:
     ]
 
 
-def make_fit(folder: Path, checkpoints: Checkpoints | None, seeds=(3, 5)) -> Fit:
-    return Fit(
+def make_fit(folder: Path, checkpoints: Checkpoints | None, seeds=(3, 5)) -> Trainer:
+    return Trainer(
         linear_algorithm(),
         data(),
         seeds,
@@ -135,11 +135,11 @@ def test_dying_between_checkpoints_leaves_no_double_rows(tmp_path: Path) -> None
 
 
 def test_no_recompilation_after_the_first_calls() -> None:
-    settings = FitSettings(16, 40, 400, 20, 40, 10_000, 10_000)
-    fit = Fit(linear_algorithm(), data(), [0], settings)
+    settings = TrainerConfig(16, 40, 400, 20, 40, 10_000, 10_000)
+    fit = Trainer(linear_algorithm(), data(), [0], settings)
     fit.run()
     before = dict(TRACES)
-    again = Fit(linear_algorithm(), data(), [0], settings)
+    again = Trainer(linear_algorithm(), data(), [0], settings)
     again.run()
     traced = {name: TRACES[name] - before[name] for name in TRACES}
     # one trace serves the names of the metrics and the program with its 2 and 20 calls
@@ -147,9 +147,9 @@ def test_no_recompilation_after_the_first_calls() -> None:
 
 
 def test_a_population_equals_its_single_runs(tmp_path: Path) -> None:
-    together = Fit(linear_algorithm(), data(), [3, 5], SETTINGS).run().state
+    together = Trainer(linear_algorithm(), data(), [3, 5], SETTINGS).run().state
     for i, seed in enumerate((3, 5)):
-        alone = Fit(linear_algorithm(), data(), [seed], SETTINGS).run().state
+        alone = Trainer(linear_algorithm(), data(), [seed], SETTINGS).run().state
         for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(together), strict=True):
             np.testing.assert_array_equal(a[0], b[i])
 
@@ -157,16 +157,16 @@ def test_a_population_equals_its_single_runs(tmp_path: Path) -> None:
 def test_wrong_settings() -> None:
     for name in ("batch_size", "train_steps", "log_every"):
         with pytest.raises(UserError, match=f"{name} is 0; expected an integer >= 1"):
-            FitSettings(**{name: 0})
+            TrainerConfig(**{name: 0})
     with pytest.raises(UserError, match="no checkpoint"):
-        Fit(linear_algorithm(), data(), [0], SETTINGS).resume()
+        Trainer(linear_algorithm(), data(), [0], SETTINGS).resume()
 
 
 def test_a_foreign_checkpoint_is_refused(tmp_path: Path) -> None:
     with Checkpoints(tmp_path / "c") as checkpoints:
         make_fit(tmp_path, checkpoints).run()
     with Checkpoints(tmp_path / "c") as checkpoints:
-        fit = Fit(linear_algorithm(), data(), [1], SETTINGS, checkpoints=checkpoints)
+        fit = Trainer(linear_algorithm(), data(), [1], SETTINGS, checkpoints=checkpoints)
         with pytest.raises(UserError, match="does not fit this run"):
             fit.resume()
 
@@ -198,8 +198,8 @@ def diverging(data_at: int) -> Algorithm:
     return Algorithm(init, step, step, lambda s, o, k: line.act(s.line, o, k))
 
 
-def fit_with_divergence(folder: Path, scales: list[float], checkpoints=None) -> Fit:
-    return Fit(
+def fit_with_divergence(folder: Path, scales: list[float], checkpoints=None) -> Trainer:
+    return Trainer(
         diverging(75),
         data(),
         [3] * len(scales),
@@ -242,6 +242,6 @@ def test_a_run_without_a_member_left_stops_with_its_last_finite_state(tmp_path: 
 
 def test_members_with_other_numbers_than_there_are() -> None:
     with pytest.raises(UserError, match="'slope' cannot differ between members"):
-        Fit(diverging(5), data(), [0], SETTINGS, hyperparameters={"slope": [1.0]})
+        Trainer(diverging(5), data(), [0], SETTINGS, hyperparameters={"slope": [1.0]})
     with pytest.raises(UserError, match="scale has 1 values; expected one for each of the 2"):
-        Fit(diverging(5), data(), [0, 1], SETTINGS, hyperparameters={"scale": [1.0]})
+        Trainer(diverging(5), data(), [0, 1], SETTINGS, hyperparameters={"scale": [1.0]})

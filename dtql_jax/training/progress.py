@@ -16,19 +16,19 @@ from rich.live import Live
 
 from dtql_jax.training.view import View, duration, line, panel
 
-__all__ = ["Display", "duration"]
+__all__ = ["Progress", "duration"]
 
 LINE_EVERY = 60.0  # seconds between lines where the output is no terminal
 DUMB_EVERY = 10.0  # seconds between lines in a terminal that cannot move its cursor
 REFRESHES = 4.0  # a second, by a thread of its own: also while the main one compiles
 
 
-class Display:
+class Progress:
     """Progress and messages of one command, from its first moment to its last.
 
     Use it as a context, so that the terminal is left as it was:
 
-        with Display() as display:
+        with Progress() as display:
             display.about("dtql on pointmaze-umaze", "1 x cpu")
             display.start("train", total=1000)
             display.advance(10)

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from dtql_jax.training import display
-from dtql_jax.training.display import Display
+from dtql_jax.training import progress as display
+from dtql_jax.training.progress import Progress
 from dtql_jax.training.view import View, panel
 
 ROOT = Path(__file__).parents[2]
@@ -75,7 +75,7 @@ def said(to: Console) -> list[str]:
 def test_lines_go_on_while_nothing_advances(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(display, "LINE_EVERY", 0.01)
     to = console()
-    with Display(console=to) as shown:
+    with Progress(console=to) as shown:
         shown.start("evaluate", 10, unit="episodes")
         while len(said(to)) < 3:
             time.sleep(0.01)
@@ -85,7 +85,7 @@ def test_lines_go_on_while_nothing_advances(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_run_does_not_show_the_scores_of_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(display, "LINE_EVERY", 0.01)
     to = console()
-    with Display(console=to) as shown:
+    with Progress(console=to) as shown:
         shown.start("train", 10)
         shown.score(67.0, 4000)
         while not any("last score 67.0" in line for line in said(to)):
@@ -112,7 +112,7 @@ def test_quiet_and_verbose() -> None:
     }
     for (quiet, verbose), lines in expected.items():
         to = console()
-        with Display(quiet, verbose, to) as shown:
+        with Progress(quiet, verbose, to) as shown:
             shown.start("train", 10)
             shown.say("said")
             shown.detail("detail")
@@ -124,9 +124,9 @@ def test_quiet_and_verbose() -> None:
 
 PROGRAM = """
 import sys, time
-from dtql_jax.training.display import Display
+from dtql_jax.training.progress import Progress
 
-with Display() as display:
+with Progress() as display:
     display.about("dtql on nothing")
     display.start("train", 10)
     display.say("a line")

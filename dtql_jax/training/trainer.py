@@ -20,12 +20,12 @@ from dtql_jax.errors import UserError
 from dtql_jax.training import hosts, population, updates
 from dtql_jax.training.acting import Acting, Policy
 from dtql_jax.training.checkpoint import Checkpoints, SaveError
-from dtql_jax.training.display import Display, duration
 from dtql_jax.training.metrics_log import MetricsLog
-from dtql_jax.training.overlap import Beside, snapshot
+from dtql_jax.training.overlap import BackgroundEvaluation, snapshot
 from dtql_jax.training.placement import Placement
+from dtql_jax.training.progress import Progress, duration
 from dtql_jax.training.trouble import Trouble
-from dtql_jax.training.watch import Divergence, Watch, largest_value
+from dtql_jax.training.watch import Divergence, DivergenceMonitor, largest_value
 from dtql_jax.types import Transition
 
 _MOST = 2**31
@@ -37,7 +37,7 @@ Evaluate = Callable[[Policy, int], Sequence[dict[str, Any]]]
 
 
 @dataclasses.dataclass(frozen=True)
-class FitSettings:
+class TrainerConfig:
     """The loop's settings, in updates unless another unit is named."""
 
     batch_size: int = 256  # transitions
@@ -100,7 +100,7 @@ class FitSettings:
 
 
 @dataclasses.dataclass
-class FitResult:
+class TrainResult:
     """How a fit ended.
 
     Attributes:
@@ -121,7 +121,7 @@ class FitResult:
     diverged: dict[int, Divergence]
 
 
-class Fit:
+class Trainer:
     """One run of an algorithm over a dataset, for all members of a population at once."""
 
     def __init__(
@@ -129,7 +129,7 @@ class Fit:
         algorithm: Algorithm,
         data: Transition,
         seeds: Sequence[int],
-        settings: FitSettings,
+        settings: TrainerConfig,
         *,
         hyperparameters: Mapping[str, Sequence[float]] | None = None,
         placement: Placement | None = None,
@@ -137,7 +137,7 @@ class Fit:
         overlap: bool = False,
         checkpoints: Checkpoints | None = None,
         make_log: Callable[[Sequence[str], int | None], MetricsLog] | None = None,
-        display: Display | None = None,
+        display: Progress | None = None,
     ) -> None:
         """Puts the data on the device and makes fresh states.
 
@@ -163,9 +163,9 @@ class Fit:
         )
         self.algorithm, self.seeds, self.settings = algorithm, list(seeds), settings
         self._evaluate, self._checkpoints, self._make_log = evaluate, checkpoints, make_log
-        self._display = display or Display(quiet=True)
+        self._display = display or Progress(quiet=True)
         self._overlap = overlap
-        self._beside: Beside | None = None
+        self._beside: BackgroundEvaluation | None = None
         self.seconds: dict[str, float] = {}
         began = time.monotonic()
         self.placement = placement or Placement(len(self.seeds))
@@ -182,7 +182,8 @@ class Fit:
         self._counted = 0  # updates in the tally's sums
         hyper = jax.tree.map(self.placement.read, getattr(self._state, "hyper", None))
         largest = largest_value(np.asarray(data.rewards), hyper)
-        self._watch = Watch(self.seeds, self._names, self._state, largest, self._display.warn)
+        warn = self._display.warn
+        self._watch = DivergenceMonitor(self.seeds, self._names, self._state, largest, warn)
         self._logged_at = 0  # update of the last row of the log
         self.update = 0
         self._acting = Acting(algorithm, self.placement, self._keys.evaluation, alone=overlap)
@@ -296,7 +297,7 @@ class Fit:
 
     # --------------------------------------------------------------------------------- the loop
 
-    def run(self, should_stop: Callable[[], bool] = lambda: False) -> FitResult:
+    def run(self, should_stop: Callable[[], bool] = lambda: False) -> TrainResult:
         """Runs to the end, or until `should_stop` says so between two calls of the device.
 
         A run that is stopped saves a checkpoint first; `resume` goes on exactly there.
@@ -334,7 +335,7 @@ class Fit:
             if log is not None:
                 log.close()
         hosts.together(lambda: self._save_all(log))
-        return FitResult(
+        return TrainResult(
             finished, self.update, self.state, evaluation, self.seconds, dict(self.diverged)
         )
 
@@ -488,7 +489,7 @@ class Fit:
             return []
         if self.overlaps_at(self.update):
             policy = self.policy(snapshot(self._state))
-            self._beside = Beside(self._evaluate, policy, self.update)
+            self._beside = BackgroundEvaluation(self._evaluate, policy, self.update)
             return []
         self._display.stop()
         self._shown = ""
