@@ -53,7 +53,7 @@ def run() -> None:
 def evaluated(name: str) -> dict[str, Any]:
     """The row of an algorithm."""
     from benchmarks import measure
-    from dtql_jax.commands.runner import algorithm_settings
+    from dtql_jax.commands.runner import algorithm_of
     from dtql_jax.datasets.registry import get_task
     from dtql_jax.evaluation.rollout import Evaluator
     from dtql_jax.presets.task import get_config
@@ -62,7 +62,7 @@ def evaluated(name: str) -> dict[str, Any]:
 
     values = flags.FLAGS
     config = get_config(f"{values.env},{values.preset},{name}").to_dict()
-    algorithm, seeds = algorithm_settings(config), range(values.seeds)
+    algorithm, seeds = algorithm_of(config), range(values.seeds)
     task = get_task(values.env)
     source = task.generated or (*task.d4rl, task.minari)[0]
     assert source is not None  # a task without any data would not be one

@@ -8,7 +8,7 @@ import jax
 import pytest
 
 from dtql_jax.algorithms import ALGORITHMS, make_algorithm
-from dtql_jax.training.metrics_log import EVALUATION_FIELDS, METRIC_KEYS
+from dtql_jax.training.logging import EVALUATION_FIELDS, METRIC_KEYS
 from tests.algorithms import small
 
 TABLE = Path(__file__).parents[1] / "docs" / "metrics.md"

@@ -62,7 +62,7 @@ def run() -> None:
     with RunFolder.open(values.run) as folder:
         config, dataset = folder.run["config"], folder.run["dataset"]
         decisions.check(config["algorithm"]["name"], dataset["action_dim"])
-        fit = restore.fit_of(folder)
+        fit = restore.trainer_of(folder)
         restore.check_member(fit, values.member)
     spec = EnvSpec.from_dict(dataset["env"])
     observations, steps = episode_states(fit, spec, values.member, values.episode, values.states)

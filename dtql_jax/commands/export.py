@@ -78,7 +78,7 @@ def run() -> None:
 
     with RunFolder.open(values.run) as folder:
         config = acting_config(folder.run["config"], values.selection)
-        fit = restore.fit_of(folder, config)
+        fit = restore.trainer_of(folder, config)
         restore.check_member(fit, values.member)
         about = metadata(folder.run, config, values.member, fit.update)
         dataset = folder.run["dataset"]

@@ -150,7 +150,7 @@ def _state(path: Path) -> Any:
     from dtql_jax.training.run_folder import RunFolder
 
     with RunFolder.open(path) as folder:
-        return restore.fit_of(folder).state
+        return restore.trainer_of(folder).state
 
 
 def run() -> int:

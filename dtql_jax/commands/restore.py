@@ -12,7 +12,7 @@ from dtql_jax.training.trainer import Trainer
 from dtql_jax.types import Transition
 
 
-def fit_of(folder: RunFolder, config: dict[str, Any] | None = None) -> Trainer:
+def trainer_of(folder: RunFolder, config: dict[str, Any] | None = None) -> Trainer:
     """The run's states, as far as they were trained, for acting and not for more training.
 
     Args:
@@ -30,7 +30,7 @@ def fit_of(folder: RunFolder, config: dict[str, Any] | None = None) -> Trainer:
     data = Transition(observation, action, observation, one, one)
     members = runner.members_of(folder.run)
     with Checkpoints(folder.path / "checkpoints") as checkpoints:
-        fit = runner.make_fit(
+        fit = runner.make_trainer(
             config or folder.run["config"], data, members, checkpoints=checkpoints
         )
         fit.resume()

@@ -26,14 +26,14 @@ from dtql_jax.evaluation.rollout import EvaluationResult, Evaluator
 from dtql_jax.evaluation.simulator import SimulatorError
 from dtql_jax.plots import mazes, pictures
 from dtql_jax.presets.base import base_config
-from dtql_jax.training import hosts, overlap
+from dtql_jax.training import background, hosts
 from dtql_jax.training.checkpoint import Checkpoints, SaveError
 from dtql_jax.training.device import (
     describe_device,
     enable_compilation_cache,
     use_cpu_cores,
 )
-from dtql_jax.training.metrics_log import MetricsLog, read_rows
+from dtql_jax.training.logging import MetricsLog, read_rows
 from dtql_jax.training.placement import Placement, place
 from dtql_jax.training.progress import Progress, duration
 from dtql_jax.training.run_folder import RunFolder, write_json
@@ -87,8 +87,8 @@ def start(
       StuckError: all members' numbers stopped being finite.
     """
     plain = config.to_dict()
-    fit_settings(plain)
-    algorithm = algorithm_settings(plain)
+    trainer_config(plain)
+    algorithm = algorithm_of(plain)
     members = list(members or (Member(seed, {}) for seed in seeds_of(plain)))
     use_cpu_cores()
     display = _of_this_host(display)
@@ -117,7 +117,7 @@ def resume(path: str | Path, display: Progress, should_stop: Stop, debug: bool =
         if (folder.path / "summary.json").exists():
             raise UserError(f"RUN {path} has ended already; its result is in summary.json")
         config, members = folder.run["config"], members_of(folder.run)
-        placement = place(algorithm_settings(config), len(members), config["batch_size"])
+        placement = place(algorithm_of(config), len(members), config["batch_size"])
         data, info, _ = hosts.together(lambda: load_data(config, display))
         _check_same(info)
         stored = folder.run["dataset"]
@@ -142,7 +142,7 @@ def evaluate(path: str | Path, episodes: int, display: Progress) -> dict[str, An
             open_evaluator(config, info, members) as evaluator,
             Checkpoints(folder.path / "checkpoints") as checkpoints,
         ):
-            fit = make_fit(config, data, members, checkpoints=checkpoints, display=display)
+            fit = make_trainer(config, data, members, checkpoints=checkpoints, display=display)
             fit.resume()
             with _progress(display, "evaluate", len(fit.seeds) * episodes) as progress:
                 result = evaluator.run(fit.policy(), episodes, progress=progress)
@@ -152,7 +152,7 @@ def evaluate(path: str | Path, episodes: int, display: Progress) -> dict[str, An
 # ------------------------------------------------------------------------------------- settings
 
 
-def algorithm_settings(config: dict[str, Any]) -> Any:
+def algorithm_of(config: dict[str, Any]) -> Any:
     """The algorithm of a configuration; UserError where a setting is wrong."""
     settings = dict(config["algorithm"])
     name = settings.pop("name")
@@ -161,7 +161,7 @@ def algorithm_settings(config: dict[str, Any]) -> Any:
     return make_algorithm(name, settings)
 
 
-def fit_settings(config: dict[str, Any]) -> TrainerConfig:
+def trainer_config(config: dict[str, Any]) -> TrainerConfig:
     """The loop's settings of a configuration; UserError where one is out of range."""
     _check_fields(config)
     at_least = dict.fromkeys(("seeds", "eval_episodes"), 1)
@@ -173,7 +173,7 @@ def fit_settings(config: dict[str, Any]) -> TrainerConfig:
     for name, most in {"seeds": 4096, "seed": 2**31 - 4097, "data_seed": 2**63}.items():
         if config[name] > most:
             raise UserError(f"{name} is {config[name]}; expected at most {most}")
-    overlap.check(_overlap(config))
+    background.check(_overlap(config))
     names = TrainerConfig.__dataclass_fields__
     return TrainerConfig(**{name: config[name] for name in names})
 
@@ -293,12 +293,12 @@ def _in_short(error: SimulatorError) -> str:
     return " ".join([lines[0], *lines[1:][-1:]])
 
 
-def make_fit(
+def make_trainer(
     config: dict[str, Any], data: Transition, members: Sequence[Member] = (), **arguments: Any
 ) -> Trainer:
     """The fit of a configuration, by default for the seeds that it names."""
     enable_compilation_cache()
-    settings, algorithm = fit_settings(config), algorithm_settings(config)
+    settings, algorithm = trainer_config(config), algorithm_of(config)
     members = members or [Member(seed, {}) for seed in seeds_of(config)]
     names = members[0].settings
     values = {name: [member.settings[name] for member in members] for name in names}
@@ -366,13 +366,13 @@ def _run(
         f"{config['batch_size']} on {hardware}"
     )
     with Checkpoints(folder.path / "checkpoints") as checkpoints:
-        fit = make_fit(
+        fit = make_trainer(
             config,
             data,
             members,
             placement=placement,
             evaluate=play,
-            overlap=overlap.wanted(_overlap(config)),
+            overlap=background.wanted(_overlap(config)),
             checkpoints=checkpoints,
             make_log=make_log if hosts.first() else None,
             display=display,
@@ -467,7 +467,7 @@ def _finish(
     )
     spent = ", ".join(f"{name} {duration(s)}" for name, s in summary["seconds"].items())
     display.say(f"time: {spent}")
-    display.say(overlap.share(summary["seconds"]))
+    display.say(background.share(summary["seconds"]))
     display.say(f"run folder: {folder.path}")
     for name in ("summary.json", *drawn, "evaluations.csv", "metrics.csv", "checkpoints/"):
         display.say(f"  {name}")

@@ -86,8 +86,8 @@ def _plan(argv: list[str]) -> list:
     traced, largest = {}, {}
     for config in configs:
         plain = config.to_dict()
-        runner.fit_settings(plain)
-        algorithm = runner.algorithm_settings(plain)
+        runner.trainer_config(plain)
+        algorithm = runner.algorithm_of(plain)
         task = get_task(config.task)
         source = next(s for s in (task.generated, task.minari, *task.d4rl) if s is not None)
         sizes = source.observation_dim, source.action_dim
@@ -102,8 +102,8 @@ def _plan(argv: list[str]) -> list:
         )
     jobs = plan.make_jobs(configs, axes, traced, largest)
     for job in jobs:
-        runner.algorithm_settings(job.config)
-        runner.fit_settings(job.config)
+        runner.algorithm_of(job.config)
+        runner.trainer_config(job.config)
     return jobs
 
 

@@ -45,7 +45,7 @@ def run() -> None:
     from dtql_jax.training.run_folder import RunFolder
 
     with RunFolder.open(values.run) as folder:
-        fit = restore.fit_of(folder)
+        fit = restore.trainer_of(folder)
         restore.check_member(fit, values.member)
         config, spec = folder.run["config"], EnvSpec.from_dict(folder.run["dataset"]["env"])
     policy, members = fit.policy(), len(fit.seeds)

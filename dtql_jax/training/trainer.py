@@ -19,9 +19,9 @@ from dtql_jax.algorithms.base import Algorithm
 from dtql_jax.errors import UserError
 from dtql_jax.training import hosts, population, updates
 from dtql_jax.training.acting import Acting, Policy
+from dtql_jax.training.background import BackgroundEvaluation, snapshot
 from dtql_jax.training.checkpoint import Checkpoints, SaveError
-from dtql_jax.training.metrics_log import MetricsLog
-from dtql_jax.training.overlap import BackgroundEvaluation, snapshot
+from dtql_jax.training.logging import MetricsLog
 from dtql_jax.training.placement import Placement
 from dtql_jax.training.progress import Progress, duration
 from dtql_jax.training.trouble import Trouble

@@ -54,8 +54,8 @@ def run() -> int:
     points.check(config)
     jobs = points.jobs(config, names)
     for job in jobs:
-        runner.algorithm_settings(job.config)
-        runner.fit_settings(job.config)
+        runner.algorithm_of(job.config)
+        runner.trainer_config(job.config)
     members = sum(len(job.members) for job in jobs)
     print(f"{members} members in {len(jobs)} jobs, in {runs}", file=sys.stderr)
     if values.dry_run:

@@ -70,7 +70,7 @@ def _play(
     everybody = runner.members_of(folder.run)
     places = [i for i, member in enumerate(everybody) if member.settings == dict(settings)]
     members = [everybody[i] for i in places]
-    state = jax.tree.map(lambda x: np.asarray(x)[places], restore.fit_of(folder).state)
+    state = jax.tree.map(lambda x: np.asarray(x)[places], restore.trainer_of(folder).state)
     rows = [np.zeros((1, dataset[f"{name}_dim"]), np.float32) for name in ("observation", "action")]
     one = np.zeros(1, np.float32)
     sample = Transition(rows[0], rows[1], rows[0], one, one)
@@ -79,7 +79,7 @@ def _play(
         for (selection, number), path in wanted:
             own = {"action_selection": selection, "num_candidates": number}
             acting = config | {"algorithm": config["algorithm"] | own}
-            fit = runner.make_fit(acting, sample, members)
+            fit = runner.make_trainer(acting, sample, members)
             policy = fit.policy(fit.placement.put(state))
             phase, total = f"{folder.path.name}, {number} by {selection}", len(members) * episodes
             display.start(phase, total, unit="episodes")

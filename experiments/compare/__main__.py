@@ -71,7 +71,7 @@ def acting_milliseconds(path: Path) -> tuple[float, float]:
     one = np.zeros(1, np.float32)
     data = Transition(observation, action, observation, one, one)
     # the time does not depend on the parameters: a fresh policy will do
-    policy = runner.make_fit(config, data).policy()
+    policy = runner.make_trainer(config, data).policy()
     medians = []
     for batch in (1, 100):
         rows = (np.zeros((1, batch, observation.shape[1]), np.float32),)
@@ -87,7 +87,7 @@ def acting_milliseconds(path: Path) -> tuple[float, float]:
 
 def row(name: str, path: Path) -> dict[str, Any]:
     """One row of the table, from a run that has ended."""
-    from dtql_jax.training.metrics_log import read_rows
+    from dtql_jax.training.logging import read_rows
 
     summary = json.loads((path / "summary.json").read_text())
     lengths = [int(r["length"]) for r in read_rows(path / "episodes.csv") if r["success"] == "1"]

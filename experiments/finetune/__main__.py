@@ -119,7 +119,7 @@ def run() -> int:
             record = folder.run
             use_cpu_cores()
             study = _study(record, settings, display)
-            offline = restore.fit_of(folder, study.config)
+            offline = restore.trainer_of(folder, study.config)
         about = {
             # arms may be added to a study
             "settings": {k: v for k, v in settings.items() if k != "arms"},
@@ -139,7 +139,7 @@ def run() -> int:
                     continue
                 begin = offline
                 if not arms.ARMS[name].pretrained:
-                    begin = runner.make_fit(study.config, sample, study.members)
+                    begin = runner.make_trainer(study.config, sample, study.members)
                 try:
                     if not arms.train(
                         name, study, begin, evaluator, out / name, display, should_stop

@@ -18,9 +18,9 @@ from dtql_jax.errors import UserError
 from dtql_jax.evaluation.rollout import Evaluator
 from dtql_jax.training import population, replay, updates
 from dtql_jax.training.acting import Acting
+from dtql_jax.training.background import snapshot
 from dtql_jax.training.checkpoint import Checkpoints
-from dtql_jax.training.metrics_log import MetricsLog
-from dtql_jax.training.overlap import snapshot
+from dtql_jax.training.logging import MetricsLog
 from dtql_jax.training.progress import Progress
 from dtql_jax.training.run_folder import RunFolder, write_json
 from dtql_jax.training.trainer import Trainer

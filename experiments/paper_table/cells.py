@@ -100,8 +100,8 @@ def make_cells(
             if source != "generated":
                 config.data_transitions = 0
             plain = config.to_dict()
-            runner.fit_settings(plain)
-            runner.algorithm_settings(plain)
+            runner.trainer_config(plain)
+            runner.algorithm_of(plain)
             cells.append(Cell(task, algorithm, config))
     if source == "d4rl":
         _check_files(cells, d4rl_dir)

@@ -71,7 +71,7 @@ def measure(cell: Cell) -> Cost:
     observations, actions = rows[0].astype(np.float32), np.tanh(rows[1]).astype(np.float32)
     ones = np.ones(_ROWS, np.float32)
     data = Transition(observations, actions, observations, ones, ones)
-    fit = runner.make_fit(config, data)
+    fit = runner.make_trainer(config, data)
     fit.run()
     spent = fit.seconds
     return Cost(

@@ -12,7 +12,7 @@ from dtql_jax.datasets.registry import get_task
 from dtql_jax.presets.task import get_config
 from dtql_jax.training.checkpoint import Checkpoints
 from dtql_jax.training.device import describe_device
-from dtql_jax.training.metrics_log import MetricsLog
+from dtql_jax.training.logging import MetricsLog
 from dtql_jax.training.run_folder import RunFolder, write_json
 from dtql_jax.training.trainer import Trainer
 from dtql_jax.types import Transition
@@ -103,7 +103,7 @@ def write_run(
         RunFolder.create(path, run) as folder,
         Checkpoints(path / "checkpoints") as checkpoints,
     ):
-        fit = runner.make_fit(
+        fit = runner.make_trainer(
             config,
             data,
             evaluate=evaluate,

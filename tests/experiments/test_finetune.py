@@ -34,9 +34,9 @@ def data_of(observation_dim: int, action_dim: int) -> Transition:
 def test_without_new_data_it_is_a_longer_offline_run() -> None:
     config = small_config("pointmaze-umaze", "dtql", seeds=2)
     data = data_of(6, 2)
-    short = runner.make_fit(config, data)
+    short = runner.make_trainer(config, data)
     short.run()
-    long = runner.make_fit(config | {"train_steps": config["train_steps"] + 6}, data)
+    long = runner.make_trainer(config | {"train_steps": config["train_steps"] + 6}, data)
     long.run()
     for arm in (ARMS["offline"], ARMS["uniform"]):  # of an empty buffer
         learner = Learner(arm, short, data, config["batch_size"], 4)
@@ -57,7 +57,7 @@ def test_without_new_data_it_is_a_longer_offline_run() -> None:
 def test_new_transitions_change_what_is_learnt() -> None:
     config = small_config("pointmaze-umaze", "dtql")
     data = data_of(6, 2)
-    fit = runner.make_fit(config, data)
+    fit = runner.make_trainer(config, data)
     states = []
     for number in (0, 2):
         learner = Learner(ARMS["symmetric"], fit, data, 8, 4)
@@ -70,7 +70,7 @@ def test_new_transitions_change_what_is_learnt() -> None:
 
 def test_a_policy_follows_the_updates() -> None:
     config = small_config("pointmaze-umaze", "dtql", seeds=2)
-    fit = runner.make_fit(config, data_of(6, 2))
+    fit = runner.make_trainer(config, data_of(6, 2))
     learner = Learner(ARMS["symmetric"], fit, data_of(6, 2), 8, 4)
     rows = np.ones((2, 3, 6), np.float32), *[np.zeros((2, 3), np.int32)] * 2
     policies = [learner.policy(), learner.policy(collecting=True)]

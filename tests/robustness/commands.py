@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from dtql_jax.training.metrics_log import read_rows
+from dtql_jax.training.logging import read_rows
 
 ROOT = Path(__file__).parents[2]
 # the networks of DTQL, a population of two, pretraining, evaluations in the simulator

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from dtql_jax.training.checkpoint import Checkpoints, SaveError
-from dtql_jax.training.metrics_log import MetricsLog
+from dtql_jax.training.logging import MetricsLog
 from dtql_jax.training.progress import Progress
 from dtql_jax.training.trainer import Trainer, TrainerConfig
 from tests.training.fakes import data, linear_algorithm

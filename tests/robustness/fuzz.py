@@ -116,7 +116,7 @@ def configurations(folder: Path) -> Target:
         algorithm = config["algorithm"]
         if not isinstance(algorithm, dict) or not isinstance(algorithm.get("name"), str):
             raise UserError("a run's record is refused for this before (see records)")
-        return runner.fit_settings(config), runner.algorithm_settings(config)
+        return runner.trainer_config(config), runner.algorithm_of(config)
 
     def sound(built: Any) -> bool:
         loop, algorithm = built
@@ -147,8 +147,8 @@ def records(folder: Path) -> Target:
         def act() -> Any:
             with RunFolder.open(path) as opened:
                 config = opened.run["config"]
-                runner.fit_settings(config)
-                runner.algorithm_settings(config)
+                runner.trainer_config(config)
+                runner.algorithm_of(config)
                 return opened.run, runner.members_of(opened.run)
 
         def sound(found: Any) -> bool:

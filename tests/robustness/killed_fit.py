@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from dtql_jax.training.checkpoint import Checkpoints
-from dtql_jax.training.metrics_log import MetricsLog
+from dtql_jax.training.logging import MetricsLog
 from dtql_jax.training.trainer import Trainer, TrainerConfig
 from tests.training.fakes import data, linear_algorithm
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from dtql_jax.algorithms import make_algorithm
 from dtql_jax.training.checkpoint import Checkpoints
-from dtql_jax.training.metrics_log import MetricsLog
+from dtql_jax.training.logging import MetricsLog
 from dtql_jax.training.progress import Progress
 from dtql_jax.training.trainer import Trainer, TrainerConfig
 from tests.training.fakes import data

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from dtql_jax.commands import restore
-from dtql_jax.training.metrics_log import read_rows
+from dtql_jax.training.logging import read_rows
 from dtql_jax.training.run_folder import RunFolder
 from tests.robustness.commands import NETWORKS, ROOT, end, progress, start, wait
 
@@ -55,7 +55,7 @@ def assert_refused(environment: dict[str, str], folder: Path, process: subproces
 
 def parameters(path: Path) -> list[np.ndarray]:
     with RunFolder.open(path) as folder:
-        return [np.asarray(leaf) for leaf in jax.tree.leaves(restore.fit_of(folder).state)]
+        return [np.asarray(leaf) for leaf in jax.tree.leaves(restore.trainer_of(folder).state)]
 
 
 def test_twenty_kills_of_the_real_commands_leave_the_same_run(

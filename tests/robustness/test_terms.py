@@ -66,7 +66,7 @@ class Lines(Progress):
         self.warnings.append(message)
 
 
-def fit_of(
+def trainer_of(
     fault: Fault, display: Progress, checkpoints: Checkpoints | None = None, log_every: int = 10
 ) -> tuple[Trainer, Any]:
     settings = {"hidden_dim": 16, "num_candidates": 4} | fault.settings
@@ -85,7 +85,7 @@ def test_the_term_the_update_and_the_operation(
 ) -> None:
     fault, display = FAULTS[name], Lines()
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
-        fit, data = fit_of(fault, display, checkpoints)
+        fit, data = trainer_of(fault, display, checkpoints)
         result = fit.run()
         found = result.diverged[0]
         assert not result.finished
@@ -115,7 +115,7 @@ def test_q_is_reported_before_it_overflows(
 ) -> None:
     display = Lines()
     fault = Fault("critic", NETWORKS, {"critic_learning_rate": 100.0})
-    fit, _ = fit_of(fault, display, log_every=2)
+    fit, _ = trainer_of(fault, display, log_every=2)
     result = fit.run()
     grown = [i for i, w in enumerate(display.warnings) if w.startswith("q_data has grown to")]
     ends = [i for i, w in enumerate(display.warnings) if "is not finite" in w]

@@ -15,7 +15,7 @@ import numpy as np
 from dtql_jax.errors import LostError
 from dtql_jax.training import hosts
 from dtql_jax.training.checkpoint import Checkpoints
-from dtql_jax.training.metrics_log import MetricsLog
+from dtql_jax.training.logging import MetricsLog
 from dtql_jax.training.trainer import Trainer, TrainerConfig
 from tests.training.fakes import data, linear_algorithm
 
@@ -28,7 +28,7 @@ def rows_of(actions: np.ndarray) -> list[dict]:
     return [{"score": float(a.mean()), "episodes": 4} | dict.fromkeys(fields, "") for a in actions]
 
 
-def make_fit(folder: Path, seeds: list[int], checkpoints, overlap: bool = False) -> Trainer:
+def make_trainer(folder: Path, seeds: list[int], checkpoints, overlap: bool = False) -> Trainer:
     """The fit, on as many hosts as there are."""
 
     def evaluate(policy, update: int) -> list[dict]:
@@ -64,7 +64,9 @@ def main(coordinator: str, processes: str, process: str, folder: str, seeds: str
 
     path = Path(folder)
     with Checkpoints(path / "checkpoints") as checkpoints:
-        fit = make_fit(path, [int(seed) for seed in seeds.split(",")], checkpoints, what == "whole")
+        fit = make_trainer(
+            path, [int(seed) for seed in seeds.split(",")], checkpoints, what == "whole"
+        )
         if checkpoints.latest() is not None:
             fit.resume()
         try:

@@ -16,7 +16,7 @@ from dtql_jax.errors import UserError
 from dtql_jax.training import hosts
 from dtql_jax.training.checkpoint import Checkpoints
 from dtql_jax.training.placement import Placement, spread_over_hosts
-from tests.training.host_of_fit import make_fit
+from tests.training.host_of_fit import make_trainer
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,7 +60,7 @@ def assert_same_run(found: Path, wanted: Path, seeds: list[int]) -> None:
     states = []
     for folder in (found, wanted):
         with Checkpoints(folder / "checkpoints") as checkpoints:
-            fit = make_fit(folder, seeds, checkpoints)
+            fit = make_trainer(folder, seeds, checkpoints)
             fit.resume()
         assert fit.update == 130
         states.append(fit.state)
@@ -76,7 +76,7 @@ def test_two_hosts_fit_what_one_does(tmp_path: Path, members: int, devices: int)
     one, two = tmp_path / "one", tmp_path / "two"
     one.mkdir()
     with Checkpoints(one / "checkpoints") as checkpoints:
-        make_fit(one, seeds, checkpoints).run()
+        make_trainer(one, seeds, checkpoints).run()
     assert ended(start(two, seeds, "whole", devices)) == [f"finished 130 {members}"] * 2
     assert_same_run(two, one, seeds)
 
@@ -88,10 +88,10 @@ def test_all_hosts_stop_where_one_is_asked_to(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     one.mkdir()
     with Checkpoints(one / "checkpoints") as checkpoints:
-        make_fit(one, seeds, checkpoints).run()
+        make_trainer(one, seeds, checkpoints).run()
     assert ended(start(two, seeds, "stop")) == ["stopped 70 3"] * 2
     with Checkpoints(two / "checkpoints") as checkpoints:
-        fit = make_fit(two, seeds, checkpoints)
+        fit = make_trainer(two, seeds, checkpoints)
         fit.resume()
         assert fit.update == 70
         assert fit.run().finished

@@ -13,7 +13,7 @@ from dtql_jax.algorithms.base import Algorithm
 from dtql_jax.errors import UserError
 from dtql_jax.training import population
 from dtql_jax.training.checkpoint import Checkpoints
-from dtql_jax.training.metrics_log import MetricsLog, read_rows
+from dtql_jax.training.logging import MetricsLog, read_rows
 from dtql_jax.training.trainer import Trainer, TrainerConfig
 from dtql_jax.types import Array, Transition
 from tests.training.fakes import TRACES, Line, data, linear_algorithm
@@ -46,7 +46,7 @@ def evaluate(policy, update: int) -> list[dict]:
     ]
 
 
-def make_fit(folder: Path, checkpoints: Checkpoints | None, seeds=(3, 5)) -> Trainer:
+def make_trainer(folder: Path, checkpoints: Checkpoints | None, seeds=(3, 5)) -> Trainer:
     return Trainer(
         linear_algorithm(),
         data(),
@@ -71,7 +71,7 @@ def logs(folder: Path) -> tuple[str, str]:
 
 def test_a_whole_run(tmp_path: Path) -> None:
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
-        fit = make_fit(tmp_path, checkpoints)
+        fit = make_trainer(tmp_path, checkpoints)
         result = fit.run()
         assert checkpoints.latest() == 130
     assert result.finished
@@ -91,11 +91,11 @@ def test_stopping_anywhere_changes_nothing(tmp_path: Path) -> None:
     whole.mkdir()
     parts.mkdir()
     with Checkpoints(whole / "checkpoints") as checkpoints:
-        expected = make_fit(whole, checkpoints).run()
+        expected = make_trainer(whole, checkpoints).run()
     rng, stops, finished = np.random.default_rng(0), 0, False
     while not finished:
         with Checkpoints(parts / "checkpoints") as checkpoints:
-            fit = make_fit(parts, checkpoints)
+            fit = make_trainer(parts, checkpoints)
             if stops:
                 fit.resume()
             calls = iter(range(int(rng.integers(1, 6))))
@@ -111,9 +111,9 @@ def test_dying_between_checkpoints_leaves_no_double_rows(tmp_path: Path) -> None
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir()
     parts.mkdir()
-    make_fit(whole, None).run()
+    make_trainer(whole, None).run()
     with Checkpoints(parts / "checkpoints") as checkpoints:
-        fit = make_fit(parts, checkpoints)
+        fit = make_trainer(parts, checkpoints)
         calls = iter(range(14))
 
         def die() -> bool:
@@ -127,7 +127,7 @@ def test_dying_between_checkpoints_leaves_no_double_rows(tmp_path: Path) -> None
         newest = checkpoints.latest()
         with (parts / "metrics.csv").open("a") as file:
             file.write("999,train,torn")  # and its last line is torn
-        again = make_fit(parts, checkpoints)
+        again = make_trainer(parts, checkpoints)
         again.resume()
         assert again.update == newest
         assert again.run().finished
@@ -164,7 +164,7 @@ def test_wrong_settings() -> None:
 
 def test_a_foreign_checkpoint_is_refused(tmp_path: Path) -> None:
     with Checkpoints(tmp_path / "c") as checkpoints:
-        make_fit(tmp_path, checkpoints).run()
+        make_trainer(tmp_path, checkpoints).run()
     with Checkpoints(tmp_path / "c") as checkpoints:
         fit = Trainer(linear_algorithm(), data(), [1], SETTINGS, checkpoints=checkpoints)
         with pytest.raises(UserError, match="does not fit this run"):

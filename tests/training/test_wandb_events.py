@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dtql_jax.errors import UserError
-from dtql_jax.training.metrics_log import MetricsLog
+from dtql_jax.training.logging import MetricsLog
 
 ROOT = Path(__file__).parents[2]
 

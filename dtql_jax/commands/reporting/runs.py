@@ -13,7 +13,7 @@ import numpy as np
 from dtql_jax.envs.spec import EnvSpec
 from dtql_jax.errors import UserError
 from dtql_jax.evaluation import scores
-from dtql_jax.training.metrics_log import read_rows
+from dtql_jax.training.logging import read_rows
 
 # what does not change a member's course
 _NOT_OF_A_VARIANT = ("seed", "seeds", "eval_envs", "eval_workers", "record_episodes", "d4rl_dir")

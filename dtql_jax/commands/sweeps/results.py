@@ -10,7 +10,7 @@ import numpy as np
 
 from dtql_jax.commands.sweeps.plan import Job
 from dtql_jax.evaluation.scores import mean_and_standard_error
-from dtql_jax.training.metrics_log import read_rows
+from dtql_jax.training.logging import read_rows
 from dtql_jax.training.run_folder import write_json
 
 TABLE = ("task", "algorithm", "setting", "seeds", "score", "diverged", "source", "dataset")

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from dtql_jax.errors import UserError
-from dtql_jax.training import overlap
+from dtql_jax.training import background
 from dtql_jax.training.checkpoint import Checkpoints
-from dtql_jax.training.metrics_log import MetricsLog, read_rows
+from dtql_jax.training.logging import MetricsLog, read_rows
 from dtql_jax.training.trainer import Trainer, TrainerConfig
 from tests.training.fakes import data, linear_algorithm
 
@@ -28,7 +28,7 @@ def evaluate(policy, update: int) -> list[dict]:
     return [{"score": float(s), "episodes": 4} | dict.fromkeys(fields, "") for s in scores]
 
 
-def make_fit(folder: Path, checkpoints, overlaps: bool, play=evaluate) -> Trainer:
+def make_trainer(folder: Path, checkpoints, overlaps: bool, play=evaluate) -> Trainer:
     return Trainer(
         linear_algorithm(),
         data(),
@@ -54,7 +54,7 @@ def assert_same(found: tuple[Path, object], wanted: tuple[Path, object]) -> None
 def blocking(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, object]:
     folder = tmp_path_factory.mktemp("blocking")
     with Checkpoints(folder / "checkpoints") as checkpoints:
-        return folder, make_fit(folder, checkpoints, False).run().state
+        return folder, make_trainer(folder, checkpoints, False).run().state
 
 
 def test_rows_and_state_are_those_of_the_blocking_way(tmp_path: Path, blocking) -> None:
@@ -74,7 +74,7 @@ def test_rows_and_state_are_those_of_the_blocking_way(tmp_path: Path, blocking) 
             trained.set()
         return False
 
-    fit = make_fit(folder, None, True, late)
+    fit = make_trainer(folder, None, True, late)
     result = fit.run(at_update)
     assert result.finished and len(result.evaluation) == 2
     assert result.seconds["evaluate_hidden"] > 0
@@ -108,12 +108,12 @@ def test_a_death_with_an_evaluation_under_way_leaves_no_gap(
 
     with Checkpoints(folder / "checkpoints") as checkpoints:
         with pytest.raises(Killed):
-            make_fit(folder, checkpoints, True, slow).run(die)
+            make_trainer(folder, checkpoints, True, slow).run(die)
         checkpoints.wait()
         newest = checkpoints.latest()
         written = {int(row["update"]) for row in read_rows(folder / "evaluations.csv")}
         assert {70, 110} & set(range(newest)) <= written
-        fit = make_fit(folder, checkpoints, True)
+        fit = make_trainer(folder, checkpoints, True)
         fit.resume()
         assert fit.update == newest
         result = fit.run()
@@ -126,7 +126,7 @@ def test_what_the_evaluation_raises_ends_the_run(tmp_path: Path) -> None:
 
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         with pytest.raises(UserError, match="the environment is broken"):
-            make_fit(tmp_path, checkpoints, True, fails).run()
+            make_trainer(tmp_path, checkpoints, True, fails).run()
         checkpoints.wait()
         assert checkpoints.latest() == 70  # the one that was to be evaluated
 
@@ -149,14 +149,14 @@ def test_an_evaluation_is_given_up_where_training_fails(tmp_path: Path) -> None:
             raise RuntimeError("no memory")
         return False
 
-    fit = make_fit(tmp_path, None, True, endless)
+    fit = make_trainer(tmp_path, None, True, endless)
     with pytest.raises(RuntimeError, match="no memory"):
         fit.run(fail)
     assert ended.wait(60)
 
 
 def test_the_setting() -> None:
-    assert overlap.wanted("on") and not overlap.wanted("off")
-    assert overlap.wanted("auto") == (jax.devices()[0].platform != "cpu")
+    assert background.wanted("on") and not background.wanted("off")
+    assert background.wanted("auto") == (jax.devices()[0].platform != "cpu")
     with pytest.raises(UserError, match="eval_overlap is 'yes'; expected one of auto, on, off"):
-        overlap.wanted("yes")
+        background.wanted("yes")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dtql_jax.training.metrics_log import EVALUATION_FIELDS, MetricsLog, read_rows
+from dtql_jax.training.logging import EVALUATION_FIELDS, MetricsLog, read_rows
 
 EVALUATION = {
     "score": 50.0,
