@@ -3,9 +3,9 @@
     python tests/replay_reference.py FILE.npz ...
 
 Each file holds initial parameters, batches, every random draw, and what the reference computed from
-them. One line a file says the largest errors found: losses relative, parameters absolute, action
-choice (candidates, their Q, probabilities) absolute. Exit code 0 if all are within 1e-5, 1 if not,
-2 if a file cannot be read.
+them. One line a file says the largest errors found: |difference| / max(1, |reference|) for losses,
+|difference| for parameters and for the action choice (candidates, their Q, probabilities). Exit
+code 0 if all are within 1e-5, 1 if not, 2 if a file cannot be read.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from dtql_jax.algorithms.train_state import TrainState
 from dtql_jax.diffusion import ddpm
 from dtql_jax.types import Transition
 
-LOSS_TOLERANCE = 1e-5  # relative
+LOSS_TOLERANCE = 1e-5  # relative to max(1, |reference|): a mean near 0 has no relative error
 PARAMETER_TOLERANCE = 1e-5  # absolute
 ACTION_TOLERANCE = 1e-5  # absolute
 
@@ -54,7 +54,7 @@ class Report:
     def add_losses(self, metrics: dict[str, Any], expected: Arrays) -> None:
         """Compares the reported losses of one step."""
         for name, value in expected.items():
-            error = abs(float(metrics[name]) - float(value)) / max(abs(float(value)), 1e-8)
+            error = abs(float(metrics[name]) - float(value)) / max(1.0, abs(float(value)))
             self.losses = float(np.maximum(self.losses, error))  # keeps NaN, as max() would not
             self.compared += 1
 
