@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from dtql_jax import export, own_data
+from dtql_jax import export
 from dtql_jax.algorithms import default_settings, make_algorithm
 from dtql_jax.algorithms.base import Algorithm
-from dtql_jax.datasets import DatasetInfo
+from dtql_jax.datasets import DatasetInfo, own
 from dtql_jax.datasets.transitions import transform_rewards
 from dtql_jax.envs.spec import EnvSpec
 from dtql_jax.errors import UserError
@@ -146,7 +146,7 @@ class Trained:
         actions = np.clip(actions, -self._max_action, self._max_action)
         return actions[0] if one else actions
 
-    def evaluate(self, env: own_data.Env | None = None, episodes: int = 20) -> Score:
+    def evaluate(self, env: own.Env | None = None, episodes: int = 20) -> Score:
         """Plays episodes with every seed's policy.
 
         Args:
@@ -157,7 +157,7 @@ class Trained:
         Raises:
           UserError: no environment is known, or its sizes are not the data's.
         """
-        spec = self.env if env is None else own_data.spec_of(env)
+        spec = self.env if env is None else own.spec_of(env)
         if spec is None:
             raise UserError("no environment is known of this data; give env=... to evaluate in")
         # a function of the user's lives in this process only
@@ -192,8 +192,8 @@ class Trained:
 
 
 def train(
-    data: own_data.Data,
-    env: own_data.Env | None = None,
+    data: own.Data,
+    env: own.Env | None = None,
     *,
     algorithm: str | Algorithm = "dtql",
     settings: Mapping[str, Any] | None = None,
@@ -238,12 +238,12 @@ def train(
     Raises:
       UserError: data, environment or settings are wrong, or the training diverged.
     """
-    spec = None if env is None else own_data.spec_of(env, max_episode_steps, success=success)
+    spec = None if env is None else own.spec_of(env, max_episode_steps, success=success)
     with Progress(quiet) as display:
         if isinstance(data, str):
             display.start("data", unit="transitions")
             load_options = {"report": display.say, "progress": display.advance} | load_options
-        arrays, info, spec = own_data.read_data(data, spec, **load_options)
+        arrays, info, spec = own.read_data(data, spec, **load_options)
         bound = _max_action(settings or {}, spec, info, np.asarray(arrays.actions))
         made, about = _make(algorithm, dict(settings or {}), bound, steps)
         if pretrain_steps is None:
@@ -307,7 +307,7 @@ def _max_action(
     elif info is not None:
         return 1.0  # every action space of the registry; the loaders clip to it
     else:
-        bound = 1.0 if env is None else own_data.bound_of(env)
+        bound = 1.0 if env is None else own.bound_of(env)
     largest = float(np.abs(actions).max())
     if largest > bound * (1 + 1e-5):
         raise UserError(

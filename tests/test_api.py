@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import dtql_jax
-from dtql_jax import own_data
+from dtql_jax.datasets.own import bound_of, read_data
 from dtql_jax.envs.spec import EnvSpec
 from dtql_jax.errors import UserError
 from examples import own_algorithm
@@ -91,18 +91,18 @@ def test_a_file_in_d4rls_layout(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "mine.hdf5", "w") as file:
         for name, array in (rows | {"timeouts": np.arange(9) == 6}).items():
             file[name] = array
-    arrays, info, spec = own_data.read_data(tmp_path / "mine.hdf5", None)
+    arrays, info, spec = read_data(tmp_path / "mine.hdf5", None)
     assert info is None and spec is None
     # the row of the timeout and the last one have no next observation
     assert arrays.rewards.tolist() == [0, 1, 2, 3, 4, 5, 7]
     assert arrays.masks.tolist() == [1, 1, 1, 0, 1, 1, 1]
     with pytest.raises(UserError, match="no file"):
-        own_data.read_data(tmp_path / "absent.hdf5", None)
+        read_data(tmp_path / "absent.hdf5", None)
     with h5py.File(tmp_path / "endless.h5", "w") as file:
         for name, array in (rows | {"terminals": np.zeros(9)}).items():
             file[name] = array
     with pytest.raises(UserError, match="marks no ends"):
-        own_data.read_data(tmp_path / "endless.h5", None)
+        read_data(tmp_path / "endless.h5", None)
 
 
 def test_a_minari_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +118,7 @@ def test_a_minari_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for _ in range(20):
             env.step(env.action_space.sample())
     env.create_dataset("me/line-v0", algorithm_name="none", author="me", author_email="me")
-    arrays, _, spec = own_data.read_data("me/line-v0", None)
+    arrays, _, spec = read_data("me/line-v0", None)
     assert arrays.observations.shape == (60, 2) and (arrays.masks == 1).all()
     assert spec == EnvSpec("OwnLine-v0", 20)
     assert np.abs(arrays.actions).max() > 1.0  # not clipped to another task's bounds
@@ -157,7 +157,7 @@ def test_wrong_input_is_named(data: Any, arguments: dict[str, Any], expected: st
 def test_an_action_space_of_another_form() -> None:
     gymnasium.register("OwnUneven-v0", Uneven, max_episode_steps=5)
     with pytest.raises(UserError, match="expected a Box from -b to b"):
-        own_data.bound_of(EnvSpec("OwnUneven-v0", 5))
+        bound_of(EnvSpec("OwnUneven-v0", 5))
 
 
 class Uneven(own.Line):

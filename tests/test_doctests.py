@@ -18,4 +18,4 @@ def test_docstrings() -> None:
             if result.attempted:
                 tried.add(found.name)
     # a module whose examples are no longer found would pass as well
-    assert tried >= {"dtql_jax.losses", "dtql_jax.evaluation.scores", "dtql_jax.own_data"}
+    assert tried >= {"dtql_jax.losses", "dtql_jax.evaluation.scores", "dtql_jax.datasets.own"}

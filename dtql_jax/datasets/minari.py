@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pathlib
 import re
 import sys
 import threading
@@ -78,7 +77,7 @@ def load(
         name,
         [file for folder in folders for file in sorted(folder.glob("*")) if file.is_file()],
         {"env": source.env.to_dict(), "reader": "minari"},
-        lambda: _read_all(name, folders, source, report),
+        lambda: _read_all(dataset_ids, source, report),
         report,
     )
 
@@ -156,24 +155,24 @@ def _download(dataset_id: str) -> None:
             raise UserError(
                 "it needs one more package: pip install 'minari[hf]', or 'minari[gcs]' for gcp://"
             ) from error
-    folder = store.data_folder(dataset_id)
-    dataset = _open(dataset_id, folder)
+    dataset = open_dataset(dataset_id)
     # the last episode is the part that a cut-off file lacks
     for _ in dataset.storage.get_episodes([dataset.total_episodes - 1]):
         pass
 
 
-def _open(dataset_id: str, folder: pathlib.Path) -> minari.MinariDataset:
-    """Opens a dataset; UserError where Minari cannot."""
+def open_dataset(dataset_id: str) -> minari.MinariDataset:
+    """Opens a local dataset; UserError where Minari cannot read it."""
     import minari
 
     try:
-        return minari.MinariDataset(folder)
-    except Exception as error:  # assertions, keys, JSON, HDF5: whatever a damaged folder leads to
-        raise _unreadable(dataset_id, folder, error) from error
+        return minari.MinariDataset(store.data_folder(dataset_id))
+    except Exception as error:  # a damaged folder raises assertions, key, JSON and HDF5 errors
+        raise _unreadable(dataset_id, error) from error
 
 
-def _unreadable(dataset_id: str, folder: pathlib.Path, error: Exception) -> UserError:
+def _unreadable(dataset_id: str, error: Exception) -> UserError:
+    folder = store.data_folder(dataset_id)
     reason = " ".join(f"{type(error).__name__}: {error}".split())
     return UserError(
         f"Minari dataset {dataset_id} in {folder} cannot be read ({reason}); remove "
@@ -182,24 +181,23 @@ def _unreadable(dataset_id: str, folder: pathlib.Path, error: Exception) -> User
 
 
 def _read_all(
-    name: str,
-    folders: Sequence[pathlib.Path],
+    dataset_ids: Sequence[str],
     source: MinariSource | GeneratedSource,
     report: Callable[[str], None],
 ) -> tuple[Transition, dict[str, Any]]:
     """Reads, checks and clips; returns the arrays and the facts about them."""
     parts: list[Transition] = []
-    for dataset_id, folder in zip(name.split("+"), folders, strict=True):
+    for dataset_id in dataset_ids:
         try:
-            parts += _read_one(dataset_id, folder, source, report)
+            parts += _read_one(dataset_id, source, report)
         except UserError:
             raise
-        except Exception as error:  # see _open
-            raise _unreadable(dataset_id, folder, error) from error
+        except Exception as error:  # see open_dataset
+            raise _unreadable(dataset_id, error) from error
     transitions = concatenate(parts)
     validate(
         transitions,
-        name=f"Minari dataset {name}",
+        name=f"Minari dataset {'+'.join(dataset_ids)}",
         episodes=len(parts),
         observation_dim=source.observation_dim,
         action_dim=source.action_dim,
@@ -215,39 +213,37 @@ def _read_all(
 
 def _read_one(
     dataset_id: str,
-    folder: pathlib.Path,
     source: MinariSource | GeneratedSource,
     report: Callable[[str], None],
 ) -> list[Transition]:
     """Returns the transitions of each episode of a dataset that belongs to the environment."""
-    dataset = _open(dataset_id, folder)
+    dataset = open_dataset(dataset_id)
     check_environment(dataset_id, dataset.env_spec, source.env)
     if dataset.total_episodes < 1:
-        raise UserError(f"Minari dataset {dataset_id} in {folder} is empty: no episodes")
-    # Minari takes 3 ms to open an episode; nobody should wait without knowing why
+        raise UserError(
+            f"Minari dataset {dataset_id} in {store.data_folder(dataset_id)} is empty: no episodes"
+        )
+    # Minari takes 3 ms to open an episode; announce a long wait
     seconds = 3e-3 * dataset.total_episodes + 5e-6 * dataset.total_steps
     if seconds > 3:
         report(
             f"reading {dataset_id}: {dataset.total_episodes:,} episodes, about {seconds:.0f} s "
             "this first time"
         )
-    return _read_episodes(dataset_id, folder, dataset, source)
+    return read_episodes(dataset_id, dataset, source)
 
 
-def _read_episodes(
-    dataset_id: str,
-    folder: pathlib.Path,
-    dataset: minari.MinariDataset,
-    source: MinariSource | GeneratedSource,
+def read_episodes(
+    dataset_id: str, dataset: minari.MinariDataset, source: MinariSource | GeneratedSource
 ) -> list[Transition]:
-    """Returns the transitions of each episode of one dataset."""
+    """Returns the transitions of each episode of an open dataset."""
     parts = []
     episodes = iter(dataset.storage.get_episodes(dataset.episode_indices))
     while True:
         try:
             episode = next(episodes, None)
-        except Exception as error:  # see _open
-            raise _unreadable(dataset_id, folder, error) from error
+        except Exception as error:  # see open_dataset
+            raise _unreadable(dataset_id, error) from error
         if episode is None:
             return parts
         try:

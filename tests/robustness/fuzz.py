@@ -23,7 +23,7 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from dtql_jax import export, own_data
+from dtql_jax import export
 from dtql_jax.algorithms import ALGORITHMS, make_algorithm
 from dtql_jax.collect import policies
 from dtql_jax.commands import runner
@@ -190,9 +190,7 @@ def hdf5_files(folder: Path) -> Target:
         os.environ["DTQL_JAX_CACHE"] = str(cache)
         try:
             if own:
-                return attempt(
-                    lambda: (own_data.read_data(path, None)[0], {}), lambda x: _sound(x, 60)
-                )
+                return attempt(lambda: (own.read_data(path, None)[0], {}), lambda x: _sound(x, 60))
             return attempt(
                 lambda: d4rl.load(path, source, lambda line: None), lambda x: _sound(x, 60)
             )

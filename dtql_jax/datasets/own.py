@@ -1,7 +1,7 @@
-"""Data and environments of a user's own: arrays, Minari ids, HDF5 files, Gymnasium environments.
+"""Your own data and environments: arrays, Minari ids, HDF5 files, Gymnasium environments.
 
-The tasks of the registry (`datasets.load`) know their sizes, bounds and environments; here all of
-that is read from the data itself.
+`datasets.load` knows the sizes, bounds and environments of the registered tasks. This module
+reads them from the data and the environment instead.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from dtql_jax.datasets import DatasetInfo, load
+from dtql_jax.datasets.info import DatasetInfo
+from dtql_jax.datasets.load import load
 from dtql_jax.datasets.transitions import concatenate, validate
 from dtql_jax.envs.spec import EnvSpec
 from dtql_jax.errors import UserError
@@ -32,17 +33,20 @@ _numbers = itertools.count()
 def read_data(
     data: Data, env: EnvSpec | None, **options: Any
 ) -> tuple[Transition, DatasetInfo | None, EnvSpec | None]:
-    """Transitions of whatever `data` is, what is known of them, and their environment.
+    """Reads data of any supported form.
 
     Args:
       data: a task's name ("pointmaze-umaze"), a Minari id ("me/mine-v0"), the path of an HDF5
-        file in D4RL's layout, a `Transition` or a mapping of arrays with its field names
-        ("masks" may be "terminals" instead).
-      env: where the data comes from, if the user said so.
-      **options: of `datasets.load`, for a task.
+        file in D4RL's layout, a `Transition`, or a mapping of arrays with its field names
+        ("terminals" may replace "masks").
+      env: the environment of the data, if known.
+      **options: arguments of `datasets.load`, for a task.
+
+    Returns:
+      (transitions, info or None, environment or None).
 
     Raises:
-      UserError: there is no such data, or it is not whole.
+      UserError: the data is missing or invalid.
     """
     if isinstance(data, (Transition, Mapping)):
         return from_arrays(data), None, env
@@ -50,21 +54,21 @@ def read_data(
     if text.endswith((".hdf5", ".h5")):
         return _from_hdf5(Path(text), env), None, env
     if _MINARI_ID.fullmatch(text):
-        arrays, recorded = _from_minari(text, env)
-        return arrays, None, env or recorded
+        arrays, recorded_env = _from_minari(text, env)
+        return arrays, None, env or recorded_env
     arrays, info = load(text, **options)
     return arrays, info, env or info.env
 
 
 def from_arrays(data: Transition | Mapping[str, Any]) -> Transition:
-    """Arrays as a checked `Transition` of float32.
+    """Converts arrays into a checked float32 `Transition`.
 
     Args:
       data: observations [N, O], actions [N, A], next_observations [N, O], rewards [N], and masks
         [N] (0 where the task ended) or terminals [N] (true there).
 
     Raises:
-      UserError: an array is absent, has another length or rank, or holds what is not finite.
+      UserError: an array is missing, has a wrong length or rank, or holds NaN or infinity.
 
     >>> own = {"observations": [[0.0], [1.0]], "actions": [[0.5], [0.5]], "rewards": [0, 1]}
     >>> own |= {"next_observations": [[1.0], [2.0]], "terminals": [False, True]}
@@ -86,7 +90,7 @@ def from_arrays(data: Transition | Mapping[str, Any]) -> Transition:
         raise UserError(f"the data cannot be read as float32 arrays: {error}") from error
     if arrays.rewards.ndim == 0 or not arrays.rewards.size:
         raise UserError("the data is empty: expected at least one transition")
-    # data without a marked end is fine here: nobody counts episodes of it
+    # transitions need no marked end: their episodes are not counted
     validate(arrays, name="the data", episodes=1)
     return arrays
 
@@ -106,19 +110,18 @@ def _from_hdf5(path: Path, env: EnvSpec | None) -> Transition:
 
 
 def _from_minari(dataset_id: str, env: EnvSpec | None) -> tuple[Transition, EnvSpec | None]:
-    from dtql_jax.datasets import minari, store
+    from dtql_jax.datasets import minari
     from dtql_jax.datasets.sources import MinariSource
 
     minari.fetch([dataset_id], lambda line: None)
-    folder = store.data_folder(dataset_id)
-    dataset = minari._open(dataset_id, folder)
-    if env is None and dataset.env_spec is not None:
-        kept = dataset.env_spec
-        env = spec_of(kept.id, kept.max_episode_steps, kwargs=dict(kept.kwargs))
+    dataset = minari.open_dataset(dataset_id)
+    recorded = dataset.env_spec
+    if env is None and recorded is not None:
+        env = spec_of(recorded.id, recorded.max_episode_steps, kwargs=dict(recorded.kwargs))
     keys = env.observation_keys if env is not None else _keys_of(dataset.observation_space)
     sizes = _size(dataset.observation_space, keys), _size(dataset.action_space, ())
-    reading = MinariSource((dataset_id,), env or EnvSpec("none", 1, {}, keys), *sizes)
-    parts = minari._read_episodes(dataset_id, folder, dataset, reading)
+    source = MinariSource((dataset_id,), env or EnvSpec("none", 1, {}, keys), *sizes)
+    parts = minari.read_episodes(dataset_id, dataset, source)
     arrays = concatenate(parts)
     validate(arrays, name=f"Minari dataset {dataset_id}", episodes=len(parts))
     return arrays, env
@@ -131,13 +134,13 @@ def spec_of(
     success: str = "none",
     kwargs: Mapping[str, Any] | None = None,
 ) -> EnvSpec:
-    """What an evaluation needs to know of an environment, read from the environment itself.
+    """Describes an environment for evaluation, by making it once.
 
     Args:
-      env: a Gymnasium id, a function that makes an environment, or an `EnvSpec` (kept as it is).
+      env: a Gymnasium id, a function that makes an environment, or an `EnvSpec` (returned as is).
       max_episode_steps: time limit; None: the environment's own.
       success: "reward" where any reward above 0 is a success, else "none".
-      kwargs: of `gymnasium.make`, for an id.
+      kwargs: keyword arguments of `gymnasium.make`, for an id.
 
     Raises:
       UserError: there is no such environment, or it has no time limit and none was given.
@@ -150,7 +153,7 @@ def spec_of(
 
     if callable(env):
         make, env = env, f"dtql_jax_user/Own-v{next(_numbers)}"
-        # Gymnasium passes a render mode that a function need not know
+        # Gymnasium passes a render mode, which the function may not accept
         gymnasium.register(env, entry_point=lambda **_: make())
     elif not isinstance(env, str):
         raise UserError(
@@ -175,7 +178,7 @@ def spec_of(
 
 
 def bound_of(env: EnvSpec) -> float:
-    """The bound b of an action space [-b, b]; UserError where it has another form."""
+    """Returns the bound b of an action space [-b, b]; UserError for any other action space."""
     from dtql_jax.envs.make import make_env
 
     made = make_env(env)
@@ -191,7 +194,7 @@ def bound_of(env: EnvSpec) -> float:
 
 
 def _keys_of(space: Any) -> tuple[str, ...]:
-    """Parts of a dict observation that make the vector: a goal task's two, else all vectors."""
+    """Selects the parts of a dict observation: observation and goal, else all vectors."""
     import gymnasium
 
     if not isinstance(space, gymnasium.spaces.Dict):
@@ -202,8 +205,9 @@ def _keys_of(space: Any) -> tuple[str, ...]:
 
 
 def _size(space: Any, keys: tuple[str, ...]) -> int:
+    """Returns the length of the flat vector; UserError where a part is not a vector."""
     parts = [space[key] for key in keys] if keys else [space]
     shapes = [getattr(part, "shape", None) for part in parts]
     if any(shape is None or len(shape) != 1 for shape in shapes):
-        raise UserError(f"space {space} is no vector; expected a Box of one dimension")
+        raise UserError(f"space {space} is not a vector; expected a Box of one dimension")
     return sum(shape[0] for shape in shapes if shape is not None)
