@@ -30,7 +30,7 @@ def run() -> None:
     """The command."""
     from benchmarks import measure
     from dtql_jax.commands import runner
-    from dtql_jax.presets.task import get_config
+    from dtql_jax.presets import get_config
     from dtql_jax.training.device import use_cpu_cores
     from dtql_jax.training.progress import Progress
 

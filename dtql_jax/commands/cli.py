@@ -42,7 +42,7 @@ def define_config(argv: list[str]) -> None:
     field is a flag of its own: --config.batch_size=512, --config.algorithm.alpha=5.
     """
     # late, as all that a command with a display does not need for its first line
-    from dtql_jax.presets import task as task_config
+    from dtql_jax.presets import get_config
 
     flags.DEFINE_string("env", "pointmaze-umaze", "Task, for example antmaze-umaze.")
     flags.DEFINE_string("preset", "auto", "quick, paper, full (point mazes), or auto.")
@@ -50,7 +50,7 @@ def define_config(argv: list[str]) -> None:
 
     def named() -> ml_collections.ConfigDict:
         chosen = [str(value_of(argv, name) or flags.FLAGS[name].default) for name in _CHOICES]
-        return task_config.get_config(",".join(chosen))
+        return get_config(",".join(chosen))
 
     define_own_config(argv, named)
 

@@ -46,7 +46,7 @@ def define(argv: list[str]) -> None:
 def _configs(argv: list[str]) -> list:
     """One configuration a task, with what the command line changes in each of them."""
     from dtql_jax.commands.sweeps import plan
-    from dtql_jax.presets.task import get_config
+    from dtql_jax.presets import get_config
 
     values, config = flags.FLAGS, flags.FLAGS.config
     if not values.tasks:

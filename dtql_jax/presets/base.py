@@ -1,16 +1,15 @@
-"""The fields that every run has, whatever its task and algorithm."""
+"""The fields that every run has, whatever its task and algorithm, with their defaults."""
 
 import ml_collections
 
 from dtql_jax.algorithms import default_settings
-from dtql_jax.errors import UserError, near_matches
 
 
 def base_config(task: str, preset: str, algorithm: str) -> ml_collections.ConfigDict:
-    """A whole configuration with the library's defaults; the domain's file changes them."""
+    """Returns a whole configuration with the library's defaults."""
     config = ml_collections.ConfigDict()
 
-    config.task = task  # name in the registry: `python -m dtql_jax train --help` lists them
+    config.task = task  # name in the registry: `dtql-jax train --help` lists them
     config.preset = preset  # where the defaults come from: quick, paper or full
     config.source = "auto"  # of the data: auto, minari, d4rl or generated
     config.d4rl_dir = ""  # folder of D4RL's HDF5 files; "": $D4RL_DATASET_DIR, ~/.d4rl/datasets
@@ -31,10 +30,10 @@ def base_config(task: str, preset: str, algorithm: str) -> ml_collections.Config
     config.final_eval_episodes = 0  # a member, of the last checkpoint; 0: eval_episodes
     config.eval_envs = 0  # environments at once a member, 0: chosen; no score depends on it
     config.eval_workers = -1  # processes that step them; 0: none, -1: chosen by their cost
-    config.eval_overlap = "auto"  # evaluate while training goes on: on, off; auto: not on CPUs
+    config.eval_overlap = "auto"  # evaluate during training: on, off; auto: not on CPUs
     config.checkpoint_every = 50_000  # updates
     config.wandb = False  # send the events to Weights & Biases too (the extra wandb)
-    config.record_episodes = 0  # of the last evaluation, a member, drawn as a picture (mazes)
+    config.record_episodes = 0  # of the last evaluation, a member, drawn as a figure (mazes)
     config.reward_standardise = False  # rewards first to mean 0, deviation 1 over the dataset
     config.reward_scale = 1.0  # rewards are trained as reward * scale + shift
     config.reward_shift = 0.0  # -1 in the AntMazes, as in the paper
@@ -42,26 +41,5 @@ def base_config(task: str, preset: str, algorithm: str) -> ml_collections.Config
     config.algorithm = ml_collections.ConfigDict(default_settings(algorithm))
     config.algorithm.name = algorithm
     if "decay_steps" in config.algorithm:
-        config.algorithm.decay_steps = 0  # training steps of the cosine; 0: train_steps
+        config.algorithm.decay_steps = 0  # training updates of the cosine; 0: train_steps
     return config
-
-
-def check_preset(preset: str, known: tuple[str, ...], task: str) -> None:
-    """UserError where a task has no such preset."""
-    if preset not in known:
-        raise UserError(f"{task} has no preset {preset!r}; {near_matches(preset, known)}")
-
-
-def quick(config: ml_collections.ConfigDict) -> None:
-    """A run of minutes that shows everything working; its score is not the paper's protocol."""
-    config.update(
-        batch_size=256,
-        pretrain_steps=min(config.pretrain_steps, 1_000),
-        train_steps=10_000,
-        updates_per_call=100,
-        log_every=500,
-        eval_every=5_000,
-        eval_episodes=10,
-        final_eval_episodes=20,
-        checkpoint_every=5_000,
-    )

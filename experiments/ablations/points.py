@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from dtql_jax.commands.runner import Member
 from dtql_jax.commands.sweeps.plan import Job
 from dtql_jax.errors import UserError, near_matches
-from dtql_jax.presets.task import get_config
+from dtql_jax.presets import get_config
 
 BUDGETS = ("short", "full")
 

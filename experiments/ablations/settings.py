@@ -1,6 +1,6 @@
 """The paper's ablations: what is varied, on which tasks, and for how long.
 
-Everything else is the task's own configuration (`dtql_jax/presets/task.py`).
+Everything else is the task's own configuration (`dtql_jax/presets`).
 """
 
 import ml_collections

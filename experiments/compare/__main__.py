@@ -17,8 +17,7 @@ from absl import flags
 
 from dtql_jax.commands import cli
 from dtql_jax.errors import UserError
-from dtql_jax.presets.algorithms import PRETRAINED
-from dtql_jax.presets.task import get_config
+from dtql_jax.presets import get_config, has_pretraining
 
 DEFAULT = ["dtql", "dql", "dql_kl", "idql", "iql", "bc", "bc-ddpm"]
 COLUMNS = (
@@ -51,7 +50,7 @@ def configuration(name: str) -> Any:
     if policy:
         config.algorithm.policy = policy
     config.seeds, config.final_eval_episodes = values.seeds, values.episodes
-    config.pretrain_steps = values.updates // 6 if algorithm in PRETRAINED else 0
+    config.pretrain_steps = values.updates // 6 if has_pretraining(algorithm) else 0
     config.train_steps = values.updates - config.pretrain_steps
     config.eval_every = config.train_steps  # only the last checkpoint is compared
     return config

@@ -13,8 +13,7 @@ from dtql_jax.datasets.registry import get_task
 from dtql_jax.datasets.sources import D4rlSource, Task
 from dtql_jax.errors import UserError
 from dtql_jax.evaluation import published
-from dtql_jax.presets.algorithms import PRETRAINED
-from dtql_jax.presets.task import get_config
+from dtql_jax.presets import get_config, has_pretraining
 from dtql_jax.training.run_folder import RunFolder
 
 # fields of a run that no score depends on, and the number of seeds, which is looked at apart
@@ -141,7 +140,7 @@ def _configuration(table: Any, task: str, domain: str, algorithm: str) -> Any:
     # the same updates for every algorithm of a task, pretraining among them
     pretrain = own.pretrain_steps or (0 if own.train_steps else reference.pretrain_steps)
     train = own.train_steps or reference.train_steps
-    first = pretrain if algorithm in PRETRAINED else 0
+    first = pretrain if has_pretraining(algorithm) else 0
     config.pretrain_steps, config.train_steps = first, pretrain + train - first
     for field in ("learning_rate", "critic_learning_rate"):
         if field in config.algorithm:

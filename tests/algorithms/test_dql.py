@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dtql_jax.algorithms import common, dql
-from dtql_jax.presets.dql_tasks import DQL_TASKS
+from dtql_jax.presets.baselines import DQL, REWARDS
 from tests.algorithms import small
 
 ROWS = 8
@@ -132,14 +132,14 @@ def test_choice_among_candidates() -> None:
 
 
 def test_settings_of_the_tasks_make_configurations() -> None:
-    assert len(DQL_TASKS) == 20
-    for task, settings in DQL_TASKS.items():
+    assert len(DQL) == 20
+    for task, settings in DQL.items():
         names = ("learning_rate", "eta", "max_q_backup", "grad_norm")
-        assert isinstance(dql.DQLConfig(**{k: settings[k] for k in names}), dql.DQLConfig), task
-        scale, shift = settings["reward_scale"], settings["reward_shift"]
-        if settings["reward"] == "4(r - 0.5)":
-            assert (scale * 0.0 + shift, scale * 1.0 + shift) == (-2.0, 2.0)
-            assert task.startswith("antmaze")
+        fields = {name: getattr(settings, name) for name in names}
+        assert isinstance(dql.DQLConfig(**fields), dql.DQLConfig), task
+    scale, shift = REWARDS["4(r - 0.5)"]
+    assert (scale * 0.0 + shift, scale * 1.0 + shift) == (-2.0, 2.0)
+    assert {t for t in DQL if DQL[t].reward == "4(r - 0.5)"} == {t for t in DQL if "antmaze" in t}
 
 
 def test_wrong_settings_are_named() -> None:

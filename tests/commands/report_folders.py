@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dtql_jax.presets.task import get_config
+from dtql_jax.presets import get_config
 from tests.commands.small_run import info_of
 
 

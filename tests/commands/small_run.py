@@ -9,7 +9,7 @@ import numpy as np
 from dtql_jax.commands import runner
 from dtql_jax.datasets.info import DatasetInfo
 from dtql_jax.datasets.registry import get_task
-from dtql_jax.presets.task import get_config
+from dtql_jax.presets import get_config
 from dtql_jax.training.checkpoint import Checkpoints
 from dtql_jax.training.device import describe_device
 from dtql_jax.training.logging import MetricsLog

@@ -15,7 +15,7 @@ import pytest
 from dtql_jax.commands.runner import Member
 from dtql_jax.commands.sweeps import plan, results
 from dtql_jax.errors import UserError
-from dtql_jax.presets.task import get_config
+from dtql_jax.presets import get_config
 from dtql_jax.training.logging import read_rows
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,7 @@ import pytest
 from dtql_jax.commands import cli
 from dtql_jax.datasets.registry import TASKS
 from dtql_jax.errors import UserError
-from dtql_jax.presets.task import get_config
+from dtql_jax.presets import get_config, has_pretraining
 
 # task: learning rate, alpha, gamma, decay, epochs, batch, expectile, reward shift
 PUBLISHED = """
@@ -76,6 +76,36 @@ def test_unknown_names() -> None:
     ):
         with pytest.raises(UserError, match=match):
             get_config(spec)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "updates"), [("dtql", 50_000), ("dql_kl", 50_000), ("bc", 0)]
+)
+def test_only_some_algorithms_have_pretraining(algorithm: str, updates: int) -> None:
+    assert has_pretraining(algorithm) == (updates > 0)
+    assert get_config(f"hopper-medium,paper,{algorithm}").pretrain_steps == updates
+
+
+BASELINES = [
+    # arXiv 2110.06169, 2304.10573 and 2208.06193
+    ("antmaze-umaze", "iql", {"train_steps": 1_000_000}, {"temperature": 10.0, "expectile": 0.9}),
+    ("hopper-medium", "iql", {}, {"temperature": 3.0, "expectile": 0.7}),
+    ("antmaze-umaze", "idql", {"train_steps": 1_500_000, "batch_size": 512}, {}),
+    (
+        "antmaze-umaze",
+        "dql",
+        {"train_steps": 1_000_000, "batch_size": 256, "reward_scale": 4.0, "reward_shift": -2.0},
+        {"eta": 0.5, "grad_norm": 2.0},
+    ),
+    ("pen-human", "dql", {"reward_standardise": True, "reward_shift": 0.0}, {"eta": 0.15}),
+]
+
+
+@pytest.mark.parametrize(("task", "algorithm", "fields", "settings"), BASELINES)
+def test_settings_of_baselines(task: str, algorithm: str, fields: dict, settings: dict) -> None:
+    config = get_config(f"{task},paper,{algorithm}").to_dict()
+    assert {name: config[name] for name in fields} == fields
+    assert {name: config["algorithm"][name] for name in settings} == settings
 
 
 def test_the_last_flag_wins() -> None:

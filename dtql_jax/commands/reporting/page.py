@@ -16,7 +16,7 @@ import markupsafe
 from dtql_jax.commands.reporting import charts, tables
 from dtql_jax.commands.reporting.runs import Run, Variant, flat_settings, score_name
 from dtql_jax.errors import UserError
-from dtql_jax.presets.task import get_config
+from dtql_jax.presets import get_config
 from dtql_jax.training.progress import duration
 
 TEMPLATES = Path(__file__).parent / "templates"

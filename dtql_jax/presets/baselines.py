@@ -1,0 +1,81 @@
+"""The baselines' published settings by task, where they differ from DTQL's."""
+
+from typing import Any, NamedTuple
+
+
+class DQLSettings(NamedTuple):
+    """DQL's settings of a task (Wang, Hunt, Zhou 2023, arXiv 2208.06193, appendix).
+
+    Batch 256, 5 diffusion steps, discount 0.99 and tau 0.005 are the same everywhere.
+
+    Attributes:
+      learning_rate: of the actor; the critics' is 3e-4 everywhere.
+      eta: weight of the Q loss.
+      max_q_backup: whether targets take the best of 10 next actions.
+      reward: "none", "4(r - 0.5)", or "standardised" with the dataset's mean and deviation.
+      epochs: of 1000 updates.
+      grad_norm: largest gradient norm of actor and critics.
+    """
+
+    learning_rate: float
+    eta: float
+    max_q_backup: bool
+    reward: str
+    epochs: int
+    grad_norm: float
+
+
+_SHIFTED = "4(r - 0.5)"
+DQL = {
+    "halfcheetah-medium": DQLSettings(3e-4, 1.0, False, "none", 2000, 9.0),
+    "halfcheetah-medium-replay": DQLSettings(3e-4, 1.0, False, "none", 2000, 2.0),
+    "halfcheetah-medium-expert": DQLSettings(3e-4, 1.0, False, "none", 2000, 7.0),
+    "hopper-medium": DQLSettings(3e-4, 1.0, False, "none", 2000, 9.0),
+    "hopper-medium-replay": DQLSettings(3e-4, 1.0, False, "none", 2000, 4.0),
+    "hopper-medium-expert": DQLSettings(3e-4, 1.0, False, "none", 2000, 5.0),
+    "walker2d-medium": DQLSettings(3e-4, 1.0, False, "none", 2000, 1.0),
+    "walker2d-medium-replay": DQLSettings(3e-4, 1.0, False, "none", 2000, 4.0),
+    "walker2d-medium-expert": DQLSettings(3e-4, 1.0, False, "none", 2000, 5.0),
+    "antmaze-umaze": DQLSettings(3e-4, 0.5, False, _SHIFTED, 1000, 2.0),
+    "antmaze-umaze-diverse": DQLSettings(3e-4, 2.0, True, _SHIFTED, 1000, 3.0),
+    "antmaze-medium-play": DQLSettings(1e-3, 2.0, True, _SHIFTED, 1000, 2.0),
+    "antmaze-medium-diverse": DQLSettings(3e-4, 3.0, True, _SHIFTED, 1000, 1.0),
+    "antmaze-large-play": DQLSettings(3e-4, 4.5, True, _SHIFTED, 1000, 10.0),
+    "antmaze-large-diverse": DQLSettings(3e-4, 3.5, True, _SHIFTED, 1000, 7.0),
+    "pen-human": DQLSettings(3e-5, 0.15, False, "standardised", 1000, 7.0),
+    "pen-cloned": DQLSettings(3e-5, 0.1, False, "standardised", 1000, 8.0),
+    "kitchen-complete": DQLSettings(3e-4, 0.005, False, "none", 250, 9.0),
+    "kitchen-partial": DQLSettings(3e-4, 0.005, False, "none", 1000, 10.0),
+    "kitchen-mixed": DQLSettings(3e-4, 0.005, False, "none", 1000, 10.0),
+}
+# (scale, shift): rewards are trained as reward * scale + shift
+REWARDS = {"none": (1.0, 0.0), _SHIFTED: (4.0, -2.0)}
+
+# weight of the advantages in IQL's policy loss (arXiv 2110.06169, appendix B); locomotion: 3
+IQL_TEMPERATURE = {"antmaze": 10.0, "pointmaze": 10.0, "kitchen": 0.5, "adroit": 0.5}
+
+
+def apply(config: Any, task: str, domain: str) -> None:
+    """Sets what a baseline's own paper says of a task."""
+    name = config.algorithm.name
+    if name == "iql":
+        config.train_steps = 1_000_000
+        config.algorithm.temperature = IQL_TEMPERATURE.get(domain, 3.0)
+    elif name == "idql":
+        # two actor updates for each of 1.5M critic updates, on the two halves of a batch
+        config.train_steps, config.batch_size = 1_500_000, 512
+    elif name == "dql" and task in DQL:
+        _apply_dql(config, DQL[task])
+    elif name == "dql_kl" and domain == "pointmaze":
+        # rewards of -1 a step make Q tens; below about 50 it drives the policy out of the data
+        config.algorithm.alpha = 100.0
+
+
+def _apply_dql(config: Any, settings: DQLSettings) -> None:
+    for field in ("learning_rate", "eta", "max_q_backup", "grad_norm"):
+        config.algorithm[field] = getattr(settings, field)
+    config.train_steps, config.batch_size = 1000 * settings.epochs, 256
+    config.updates_per_call = 100
+    config.reward_standardise = settings.reward == "standardised"
+    if not config.reward_standardise:
+        config.reward_scale, config.reward_shift = REWARDS[settings.reward]
