@@ -53,10 +53,10 @@ def run() -> None:
 def evaluated(name: str) -> dict[str, Any]:
     """The row of an algorithm."""
     from benchmarks import measure
-    from dtql_jax.commands.runner import algorithm_of
     from dtql_jax.datasets.registry import get_task
     from dtql_jax.evaluation.rollout import Evaluator
     from dtql_jax.presets import get_config
+    from dtql_jax.presets.parts import algorithm_of
     from dtql_jax.training import population
     from dtql_jax.training.acting import Acting
 

@@ -6,7 +6,6 @@ checkpoint again. All three put the same parts together, so a resumed run is the
 
 import contextlib
 import csv
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,18 +13,23 @@ from typing import Any, NamedTuple
 import ml_collections
 import numpy as np
 
-from dtql_jax.algorithms import make_algorithm
 from dtql_jax.commands import divergence, results
 from dtql_jax.commands.cli import StuckError
-from dtql_jax.datasets import DatasetInfo, load
-from dtql_jax.datasets.transitions import transform_rewards
+from dtql_jax.datasets import DatasetInfo
 from dtql_jax.errors import UserError
 from dtql_jax.evaluation import scores
 from dtql_jax.evaluation.joined import joined
 from dtql_jax.evaluation.rollout import EvaluationResult, Evaluator
 from dtql_jax.evaluation.simulator import SimulatorError
 from dtql_jax.plots import mazes, pictures
-from dtql_jax.presets.base import base_config
+from dtql_jax.presets.parts import (
+    algorithm_of,
+    final_episodes,
+    load_data,
+    overlap_of,
+    seeds_of,
+    trainer_config,
+)
 from dtql_jax.training import background, hosts
 from dtql_jax.training.checkpoint import Checkpoints, SaveError
 from dtql_jax.training.device import (
@@ -37,12 +41,10 @@ from dtql_jax.training.logging import MetricsLog, read_rows
 from dtql_jax.training.placement import Placement, place
 from dtql_jax.training.progress import Progress, duration
 from dtql_jax.training.run_folder import RunFolder, write_json
-from dtql_jax.training.trainer import Policy, Trainer, TrainerConfig
+from dtql_jax.training.trainer import Policy, Trainer
 from dtql_jax.types import Transition
 
 Stop = Callable[[], bool]
-# fields that the records of older runs lack; they are read by `get`
-_NEWER = ("wandb", "eval_overlap")
 
 
 class Member(NamedTuple):
@@ -149,105 +151,11 @@ def evaluate(path: str | Path, episodes: int, display: Progress) -> dict[str, An
         return {"update": fit.update, "episodes": episodes} | results.scores_of(info, result)
 
 
-# ------------------------------------------------------------------------------------- settings
-
-
-def algorithm_of(config: dict[str, Any]) -> Any:
-    """The algorithm of a configuration; UserError where a setting is wrong."""
-    settings = dict(config["algorithm"])
-    name = settings.pop("name")
-    if settings.get("decay_steps") == 0:
-        settings["decay_steps"] = config["train_steps"]
-    return make_algorithm(name, settings)
-
-
-def trainer_config(config: dict[str, Any]) -> TrainerConfig:
-    """The loop's settings of a configuration; UserError where one is out of range."""
-    _check_fields(config)
-    at_least = dict.fromkeys(("seeds", "eval_episodes"), 1)
-    at_least |= dict.fromkeys(("seed", "final_eval_episodes", "record_episodes", "eval_envs"), 0)
-    at_least |= dict.fromkeys(("data_transitions", "data_seed"), 0) | {"eval_workers": -1}
-    for name, least in at_least.items():
-        if config[name] < least:
-            raise UserError(f"{name} is {config[name]}; expected at least {least}")
-    for name, most in {"seeds": 4096, "seed": 2**31 - 4097, "data_seed": 2**63}.items():
-        if config[name] > most:
-            raise UserError(f"{name} is {config[name]}; expected at most {most}")
-    background.check(_overlap(config))
-    names = TrainerConfig.__dataclass_fields__
-    return TrainerConfig(**{name: config[name] for name in names})
-
-
-def _check_fields(config: dict[str, Any]) -> None:
-    """UserError where a configuration, of a record perhaps, lacks a field or has another type."""
-    for name, default in base_config("", "", config["algorithm"]["name"]).to_dict().items():
-        value = config.get(name, default if name in _NEWER else None)
-        # 1 is a good value of a field of floats
-        if type(value) is not type(default) and (type(default), type(value)) != (float, int):
-            raise UserError(
-                f"configuration field {name} is {value!r}; expected {type(default).__name__}"
-            )
-        if isinstance(value, float) and not abs(value) < 3e38:
-            raise UserError(f"configuration field {name} is {value}; expected a float of 32 bits")
-
-
-def _overlap(config: dict[str, Any]) -> str:
-    return config.get("eval_overlap", "off")  # a run from before there was the setting
-
-
-def final_episodes(config: dict[str, Any]) -> int:
-    """Episodes of each member with the last checkpoint, the ones that are reported."""
-    return config["final_eval_episodes"] or config["eval_episodes"]
-
-
-def seeds_of(config: dict[str, Any]) -> list[int]:
-    """The seeds that a configuration names."""
-    return [config["seed"] + i for i in range(config["seeds"])]
-
-
 def members_of(run: dict[str, Any]) -> list[Member]:
     """The members of a run, from the content of its run.json."""
     if "members" in run:
         return [Member(**member) for member in run["members"]]
     return [Member(seed, {}) for seed in seeds_of(run["config"])]
-
-
-def load_data(config: dict[str, Any], display: Progress) -> tuple[Transition, DatasetInfo, float]:
-    """The data of a configuration, its rewards transformed; what is known of it; seconds."""
-    data, info, seconds = load_raw(config, display)
-    rewards = np.asarray(data.rewards)
-    rewards = transform_rewards(rewards, *reward_transform(config, rewards))
-    return data._replace(rewards=rewards), info, seconds
-
-
-def reward_transform(config: dict[str, Any], rewards: np.ndarray) -> tuple[float, float]:
-    """(scale, shift) by which rewards are trained, of the dataset's rewards [N] as they came."""
-    scale, shift = config["reward_scale"], config["reward_shift"]
-    if config["reward_standardise"]:
-        # (r - mean) / deviation, then the configuration's own scale and shift
-        deviation = max(float(np.std(rewards)), 1e-8)
-        shift -= scale * float(np.mean(rewards)) / deviation
-        scale /= deviation
-    return scale, shift
-
-
-def load_raw(config: dict[str, Any], display: Progress) -> tuple[Transition, DatasetInfo, float]:
-    """As `load_data`, with the rewards as the dataset has them."""
-    began = time.monotonic()
-    title = f"{config['algorithm']['name']} on {config['task']}"
-    display.about(title, f"source {config['source']}")
-    display.start("data", unit="transitions")
-    data, info = load(
-        config["task"],
-        config["source"],
-        d4rl_dir=config["d4rl_dir"] or None,
-        transitions=config["data_transitions"] or None,
-        seed=config["data_seed"],
-        behaviour_policy=config["behaviour_policy"] or None,
-        report=display.say,
-        progress=display.advance,
-    )
-    return data, info, time.monotonic() - began
 
 
 def _of_this_host(display: Progress) -> Progress:
@@ -372,7 +280,7 @@ def _run(
             members,
             placement=placement,
             evaluate=play,
-            overlap=background.wanted(_overlap(config)),
+            overlap=background.wanted(overlap_of(config)),
             checkpoints=checkpoints,
             make_log=make_log if hosts.first() else None,
             display=display,

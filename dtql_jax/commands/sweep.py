@@ -73,9 +73,9 @@ def _plan(argv: list[str]) -> list:
     import jax
     import numpy as np
 
-    from dtql_jax.commands import runner
     from dtql_jax.commands.sweeps import plan
     from dtql_jax.datasets.registry import get_task
+    from dtql_jax.presets import parts
     from dtql_jax.training import capacity
     from dtql_jax.types import Transition
 
@@ -86,8 +86,8 @@ def _plan(argv: list[str]) -> list:
     traced, largest = {}, {}
     for config in configs:
         plain = config.to_dict()
-        runner.trainer_config(plain)
-        algorithm = runner.algorithm_of(plain)
+        parts.trainer_config(plain)
+        algorithm = parts.algorithm_of(plain)
         task = get_task(config.task)
         source = next(s for s in (task.generated, task.minari, *task.d4rl) if s is not None)
         sizes = source.observation_dim, source.action_dim
@@ -102,8 +102,8 @@ def _plan(argv: list[str]) -> list:
         )
     jobs = plan.make_jobs(configs, axes, traced, largest)
     for job in jobs:
-        runner.algorithm_of(job.config)
-        runner.trainer_config(job.config)
+        parts.algorithm_of(job.config)
+        parts.trainer_config(job.config)
     return jobs
 
 

@@ -47,15 +47,15 @@ def run() -> int:
             raise UserError(f"--tasks: no task {name!r}; {near_matches(name, config['settings'])}")
     folder = "ablations-full" if config["budget"] == "full" else "ablations"
     out, runs = Path(values.out or f"results/{folder}"), Path(values.runs or f"runs/{folder}")
-    from dtql_jax.commands import runner
     from dtql_jax.commands.sweeps import backends, plan
+    from dtql_jax.presets import parts
     from experiments.ablations import points
 
     points.check(config)
     jobs = points.jobs(config, names)
     for job in jobs:
-        runner.algorithm_of(job.config)
-        runner.trainer_config(job.config)
+        parts.algorithm_of(job.config)
+        parts.trainer_config(job.config)
     members = sum(len(job.members) for job in jobs)
     print(f"{members} members in {len(jobs)} jobs, in {runs}", file=sys.stderr)
     if values.dry_run:

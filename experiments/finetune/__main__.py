@@ -77,6 +77,7 @@ def _study(run: dict[str, Any], settings: dict[str, Any], display: Any) -> Any:
 
     from dtql_jax.commands import runner
     from dtql_jax.datasets.transitions import transform_rewards
+    from dtql_jax.presets import parts
     from experiments.finetune.arms import Study
 
     config = dict(run["config"])
@@ -84,7 +85,7 @@ def _study(run: dict[str, Any], settings: dict[str, Any], display: Any) -> Any:
     if "lr_decay" in algorithm:
         algorithm["lr_decay"] = False  # the run's cosine has come to 0
     config["algorithm"] = algorithm
-    data, info, _ = runner.load_raw(config, display)
+    data, info, _ = parts.load_raw(config, display)
     stored = run["dataset"]
     if info.fingerprint != stored["fingerprint"]:
         raise UserError(
@@ -92,7 +93,7 @@ def _study(run: dict[str, Any], settings: dict[str, Any], display: Any) -> Any:
             f"{info.dataset_id} ({info.fingerprint[:19]}), other data"
         )
     rewards = np.asarray(data.rewards)
-    transform = runner.reward_transform(config, rewards)
+    transform = parts.reward_transform(config, rewards)
     data = data._replace(rewards=transform_rewards(rewards, *transform))
     return Study(settings, config, runner.members_of(run), data, info, transform, {})
 

@@ -6,14 +6,13 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from dtql_jax.commands import runner
 from dtql_jax.commands.sweeps.plan import expand_tasks
 from dtql_jax.datasets import d4rl
 from dtql_jax.datasets.registry import get_task
 from dtql_jax.datasets.sources import D4rlSource, Task
 from dtql_jax.errors import UserError
 from dtql_jax.evaluation import published
-from dtql_jax.presets import get_config, has_pretraining
+from dtql_jax.presets import get_config, has_pretraining, parts
 from dtql_jax.training.run_folder import RunFolder
 
 # fields of a run that no score depends on, and the number of seeds, which is looked at apart
@@ -99,8 +98,8 @@ def make_cells(
             if source != "generated":
                 config.data_transitions = 0
             plain = config.to_dict()
-            runner.trainer_config(plain)
-            runner.algorithm_of(plain)
+            parts.trainer_config(plain)
+            parts.algorithm_of(plain)
             cells.append(Cell(task, algorithm, config))
     if source == "d4rl":
         _check_files(cells, d4rl_dir)
@@ -146,7 +145,7 @@ def _configuration(table: Any, task: str, domain: str, algorithm: str) -> Any:
         if field in config.algorithm:
             config.algorithm[field] = max(config.algorithm[field], table.least_learning_rate)
     config.eval_every = config.train_steps  # the last checkpoint alone is reported
-    config.final_eval_episodes = own.episodes or runner.final_episodes(reference.to_dict())
+    config.final_eval_episodes = own.episodes or parts.final_episodes(reference.to_dict())
     if own.train_steps:
         # a minute's work at most is lost where such a run is cut off
         config.update(checkpoint_every=1_000, log_every=200, updates_per_call=50)
@@ -165,7 +164,7 @@ def follows_paper(config: dict[str, Any], seeds: int, episodes: int) -> bool:
         return False
     paper = get_config(f"{config['task']},paper,dtql").to_dict()
     same = all(config.get(k) == v for k, v in paper.items() if k not in _FREE)
-    return same and seeds >= PAPER_SEEDS and episodes >= runner.final_episodes(paper)
+    return same and seeds >= PAPER_SEEDS and episodes >= parts.final_episodes(paper)
 
 
 def check_same(cell: Cell, folder: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from dtql_jax.commands import runner
 from dtql_jax.datasets.info import DatasetInfo
 from dtql_jax.datasets.registry import get_task
-from dtql_jax.presets import get_config
+from dtql_jax.presets import get_config, parts
 from dtql_jax.training.checkpoint import Checkpoints
 from dtql_jax.training.device import describe_device
 from dtql_jax.training.logging import MetricsLog
@@ -82,7 +82,7 @@ def write_run(
     actions = rng.uniform(-0.9, 0.9, (30, info.action_dim)).astype(np.float32)
     ones = np.ones(30, np.float32)
     data = Transition(rows, actions, rows, ones, ones)
-    numbers = runner.seeds_of(config)
+    numbers = parts.seeds_of(config)
     scores = base + 10.0 * rng.normal(size=(8, seeds, EPISODES))
 
     def evaluate(policy: Any, update: int) -> list[dict[str, Any]]:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dtql_jax.commands import runner
 from dtql_jax.errors import UserError
+from dtql_jax.presets import parts
 from experiments.ablations import acting, figures, points, tables
 from experiments.ablations import settings as ablations_config
 from tests.commands.test_commands import call
@@ -78,8 +78,8 @@ def test_traced_settings_are_one_population(name: str) -> None:
     gammas = {m.settings["gamma"] for m in with_nll[0].members}
     assert gammas >= {0.01, 0.1, 0.5, 1.0, 5.0} and 0.0 not in gammas
     for job in jobs:
-        runner.algorithm_of(job.config)
-        runner.trainer_config(job.config)
+        parts.algorithm_of(job.config)
+        parts.trainer_config(job.config)
         per_setting: dict[str, list[int]] = {}
         for member in job.members:
             per_setting.setdefault(json.dumps(member.settings), []).append(member.seed)

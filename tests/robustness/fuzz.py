@@ -30,6 +30,7 @@ from dtql_jax.commands import runner
 from dtql_jax.datasets import d4rl, minari, store
 from dtql_jax.datasets.registry import get_task
 from dtql_jax.errors import UserError
+from dtql_jax.presets import parts
 from dtql_jax.training.checkpoint import Checkpoints
 from dtql_jax.training.run_folder import RunFolder
 from dtql_jax.types import Transition
@@ -116,7 +117,7 @@ def configurations(folder: Path) -> Target:
         algorithm = config["algorithm"]
         if not isinstance(algorithm, dict) or not isinstance(algorithm.get("name"), str):
             raise UserError("a run's record is refused for this before (see records)")
-        return runner.trainer_config(config), runner.algorithm_of(config)
+        return parts.trainer_config(config), parts.algorithm_of(config)
 
     def sound(built: Any) -> bool:
         loop, algorithm = built
@@ -147,8 +148,8 @@ def records(folder: Path) -> Target:
         def act() -> Any:
             with RunFolder.open(path) as opened:
                 config = opened.run["config"]
-                runner.trainer_config(config)
-                runner.algorithm_of(config)
+                parts.trainer_config(config)
+                parts.algorithm_of(config)
                 return opened.run, runner.members_of(opened.run)
 
         def sound(found: Any) -> bool:

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import ml_collections
 
 from dtql_jax.commands.cli import field_names
-from dtql_jax.commands.runner import Member, seeds_of
+from dtql_jax.commands.runner import Member
 from dtql_jax.errors import UserError, near_matches
+from dtql_jax.presets.parts import seeds_of
 
 # tasks by the names of their domains; "paper" is table 1
 PAPER = {
