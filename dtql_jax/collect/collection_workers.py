@@ -1,6 +1,6 @@
 """The processes of a collection.
 
-They are fresh interpreters, as in `evaluation.workers`: a fork would copy jax's threads and
+They are fresh interpreters, as in `evaluation.pool`: a fork would copy jax's threads and
 locks. They end with their parent.
 """
 

@@ -18,9 +18,8 @@ from dtql_jax.commands.cli import StuckError
 from dtql_jax.datasets import DatasetInfo
 from dtql_jax.errors import UserError
 from dtql_jax.evaluation import scores
-from dtql_jax.evaluation.joined import joined
-from dtql_jax.evaluation.rollout import EvaluationResult, Evaluator
-from dtql_jax.evaluation.simulator import SimulatorError
+from dtql_jax.evaluation.pool import SimulatorError
+from dtql_jax.evaluation.rollout import EvaluationResult, Evaluator, concatenate
 from dtql_jax.plots import mazes, pictures
 from dtql_jax.presets.parts import (
     algorithm_of,
@@ -316,7 +315,7 @@ def _run(
         at = stopped_at or fit.update
         display.say(f"stopped at update {at:,}; go on with: make resume RUN={folder.path}")
         return False
-    result = joined(hosts.everyone(last["result"]))
+    result = concatenate(hosts.everyone(last["result"]))
     if not hosts.first():
         return True
     try:

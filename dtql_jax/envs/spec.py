@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any
 
+from dtql_jax.errors import UserError
+
 
 @dataclasses.dataclass(frozen=True)
 class EnvSpec:
@@ -26,6 +28,10 @@ class EnvSpec:
     observation_keys: tuple[str, ...] = ()
     attributes: dict[str, Any] = dataclasses.field(default_factory=dict)
     success: str = "none"
+
+    def __post_init__(self) -> None:
+        if self.success not in ("reward", "none"):
+            raise UserError(f"success of {self.env_id} is {self.success!r}; known: reward, none")
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as a JSON-able dict; `EnvSpec.from_dict` reads it back."""

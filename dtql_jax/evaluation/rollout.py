@@ -1,33 +1,31 @@
-"""Evaluation of a population of policies in a vector of environments.
+"""Evaluates a population of policies in a vector of environments.
 
-One batched call of the policy serves all members and all their environments. Each
-environment plays a fixed quota of episodes, never "the first N to finish", which would
-favour short episodes. The course of an episode depends on its member's seed, its number and
-the policy alone: not on how many environments, members or worker processes there are. (A
-policy computed in another batch shape may round its last bit otherwise, and an environment
-may enlarge that; the environments themselves are exact.)
+One batched call of the policy serves all members and all their environments. Each member plays
+a fixed number of episodes; counting the first ones to finish would favour short episodes. The
+course of an episode depends only on its member's seed, its number and the policy, not on the
+number of environments, members or worker processes. (A policy computed in another batch shape
+may differ in its last bit, and an environment may amplify that.)
 """
 
 import dataclasses
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from dtql_jax.envs.spec import EnvSpec
 from dtql_jax.errors import UserError
-from dtql_jax.evaluation.layout import arrange, bucket_sizes
-from dtql_jax.evaluation.simulator import Simulator, StepResult
-from dtql_jax.evaluation.workers import WorkerPool
+from dtql_jax.evaluation.pool import Environments, Step, WorkerPool
 
 # (observations [P, E, O] float32, episodes [P, E] int32, steps [P, E] int32) -> [P, E, A]
 Policy = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 Progress = Callable[[int, int], None]
 
-# Below this many seconds for one step of the whole vector, workers cost more than they save.
+# Seconds for one step of all environments below which workers cost more than they save.
 _WORTH_WORKERS = 15e-3
+_WIDTHS = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,11 +52,11 @@ class EvaluationResult:
     Attributes:
       returns: [P, N] float64, undiscounted sums of the environment's own rewards.
       lengths: [P, N] int32, steps.
-      successes: [P, N] bool, or None where the environment knows no success.
-      nonfinite_actions: [P] int64, actions of each member that held a NaN or an infinity;
-        the environment received zeros in their place. Above 0, the member has diverged.
-      seconds: wall time, of which `policy_seconds` went into the policy's calls.
-      policy_seconds: see `seconds`; the policy's compilation is in it.
+      successes: [P, N] bool, or None where the environment defines no success.
+      nonfinite_actions: [P] int64, number of actions with a NaN or an infinity; the environment
+        received zeros instead. A member with such actions has diverged.
+      seconds: wall time.
+      policy_seconds: the part of `seconds` spent in the policy, its compilation included.
       env_steps: sum of `lengths`.
       trajectories: the recorded episodes, by member, then episode.
     """
@@ -73,12 +71,35 @@ class EvaluationResult:
     trajectories: tuple[Trajectory, ...] = ()
 
 
-class Evaluator:
-    """Environments of a population, kept ready for several evaluations.
+def concatenate(parts: Sequence[EvaluationResult]) -> EvaluationResult:
+    """Returns one result of all members from results of [P_1], [P_2], ... members.
 
-    Worker processes start with the first run and environments are made when they first play;
-    both live until `close`, or the end of a `with` block. After an exception, also Ctrl-C,
-    the workers are ended, and the next run starts new ones.
+    The parts ran at the same time, so `seconds` and `policy_seconds` are the longest ones.
+    """
+    firsts = np.cumsum([0, *(len(part.returns) for part in parts[:-1])])
+    successes = [part.successes for part in parts if part.successes is not None]
+    return EvaluationResult(
+        returns=np.concatenate([part.returns for part in parts]),
+        lengths=np.concatenate([part.lengths for part in parts]),
+        successes=np.concatenate(successes) if successes else None,
+        nonfinite_actions=np.concatenate([part.nonfinite_actions for part in parts]),
+        seconds=max(part.seconds for part in parts),
+        policy_seconds=max(part.policy_seconds for part in parts),
+        env_steps=sum(part.env_steps for part in parts),
+        trajectories=tuple(
+            dataclasses.replace(trajectory, member=int(first) + trajectory.member)
+            for first, part in zip(firsts, parts, strict=True)
+            for trajectory in part.trajectories
+        ),
+    )
+
+
+class Evaluator:
+    """The environments of a population, kept for several evaluations.
+
+    Worker processes start with the first run. Environments and workers live until `close` or
+    the end of a `with` block; an exception, also Ctrl-C, closes them too, and the next run
+    starts new ones.
 
     Attributes:
       workers: number of worker processes; 0 where this process steps the environments.
@@ -92,21 +113,17 @@ class Evaluator:
         seeds: Sequence[int],
         num_envs: int | None = None,
         workers: int | None = None,
-        timeout: float = 60.0,
     ):
-        """Makes one environment, to learn its spaces and the cost of its steps.
+        """Makes one environment, to read its spaces and to time its steps.
 
         Args:
           spec: the environment.
           seeds: one non-negative integer for each of the P members.
-          num_envs: environments of each member, P * num_envs in all; None: 128 over all
-            members, but 10 to 100 of each. No result depends on it: more make the policy's
-            batches larger, but each takes memory (a PointMaze 12 MB, FrankaKitchen 60 MB).
-          workers: processes that step the environments; 0: none, this process does;
-            None: as many as there are cores where a step of the whole vector takes longer
-            than 15 ms, else 0.
-          timeout: seconds that one make, reset or step of one environment may take in a
-            worker before the worker is taken for hung and replaced.
+          num_envs: environments of each member; None: 128 over all members, but 10 to 100 of
+            each. Results do not depend on it. More environments make the policy's batches
+            larger but take memory (a PointMaze 12 MB, FrankaKitchen 60 MB).
+          workers: processes that step the environments; 0: this process does; None: one a core
+            where a step of all environments takes longer than 15 ms, else 0.
 
         Raises:
           UserError: an argument is out of its range, or the action space is not a box.
@@ -117,37 +134,29 @@ class Evaluator:
         for name, value, least in (("num_envs", num_envs, 1), ("workers", workers or 0, 0)):
             if value < least:
                 raise UserError(f"{name} is {value}; expected at least {least}")
-        if not timeout > 0:
-            raise UserError(f"timeout is {timeout}; expected seconds above 0")
-        if spec.success not in ("reward", "none"):
-            raise UserError(f"success of {spec.env_id} is {spec.success!r}; known: reward, none")
-        # Late: gymnasium and mujoco cost a second that an import of this module need not pay.
-        from dtql_jax.envs.make import make_env
+        from dtql_jax.envs.make import make_env  # imports gymnasium, about a second
 
         self._spec = spec
         self._num_envs = num_envs
-        env = make_env(spec)
-        if not hasattr(env.action_space, "low"):
-            raise UserError(f"{spec.env_id} has action space {env.action_space}; expected a Box")
-        self._low = np.asarray(env.action_space.low, np.float32)
-        self._high = np.asarray(env.action_space.high, np.float32)
+        env: Any = make_env(spec)
+        space = env.action_space
+        if not hasattr(space, "low"):
+            raise UserError(f"{spec.env_id} has action space {space}; expected a Box")
+        self._low = np.asarray(space.low, np.float32)
+        self._high = np.asarray(space.high, np.float32)
         (self.observation_dim,) = env.observation_space.shape
         (self.action_dim,) = self._low.shape
-        slot_seeds = np.repeat(self._seeds, num_envs)
         if workers is None:
-            workers = _choose_workers(env, len(slot_seeds))
+            workers = _choose_workers(env, self._low, self._high, len(self._seeds) * num_envs)
         self.workers = workers
-        self._simulator: Simulator | WorkerPool
         if workers:
             env.close()
-            self._simulator = WorkerPool(spec, slot_seeds, num_envs, workers, timeout)
-        else:
-            self._simulator = Simulator(spec, slot_seeds, num_envs, first_env=env)
+        self._pool = WorkerPool(spec, workers) if workers else Environments(spec, env)
 
     @property
     def worker_pids(self) -> list[int]:
-        """Process ids of the workers that run now."""
-        return self._simulator.pids if self.workers else []
+        """Process ids of the running workers."""
+        return self._pool.pids if isinstance(self._pool, WorkerPool) else []
 
     def run(
         self,
@@ -160,21 +169,20 @@ class Evaluator:
 
         Args:
           policy: (observations [P, E, O] float32, episodes [P, E] int32, steps [P, E] int32)
-            -> actions [P, E, A]. `episodes` and `steps` tell each row's episode and its step
-            in it, from 0: a policy that draws should draw from them, so that a row's action
-            does not depend on its place in the batch. Rows beyond a member's active
-            environments repeat one of its rows, and their actions are ignored. E takes at
-            most six values, those of `bucket_sizes(min(num_envs, episodes))`, so that a
-            jitted policy compiles few shapes. Actions are clipped to the action space.
+            -> actions [P, E, A]. `episodes` and `steps` give each row's episode and its step in
+            it, from 0: a policy that draws random numbers should derive them from these two, so
+            that an action does not depend on its place in the batch. Rows beyond a member's
+            active environments repeat one of its rows; their actions are ignored. E takes at
+            most six values, those of `batch_widths(min(num_envs, episodes))`, so that a jitted
+            policy compiles few shapes. Actions are clipped to the action space.
           episodes: N, episodes a member. Environment j plays j, j + num_envs, ...
-          record: keep the trajectories of this many first episodes of each member.
+          record: number of first episodes of each member whose trajectories are kept.
           progress: called with (episodes done, episodes in all) whenever some end.
 
         Raises:
           UserError: an argument is out of its range.
           ValueError: the policy returned another shape than [P, E, A].
-          SimulatorError: an environment failed, or a worker was lost twice; the message names
-            the seed of the episode.
+          SimulatorError: an environment failed, or a worker died.
         """
         if episodes < 1:
             raise UserError(f"episodes is {episodes}; expected at least 1")
@@ -183,72 +191,66 @@ class Evaluator:
         try:
             return self._run(policy, episodes, record, progress)
         except BaseException:
-            # The workers may be amid a step whose answer nobody will fetch.
-            if self.workers:
-                self._simulator.kill()
+            self.close()  # workers may be in the middle of a step
             raise
 
     def _run(
         self, policy: Policy, episodes: int, record: int, progress: Progress | None
     ) -> EvaluationResult:
-        began = time.perf_counter()
-        policy_seconds = 0.0
+        began, policy_seconds = time.perf_counter(), 0.0
         members = len(self._seeds)
-        tally = _Tally(members, self._num_envs, episodes, record)
-        buckets = bucket_sizes(min(self._num_envs, episodes))
+        played = _Episodes(members, self._num_envs, episodes, record)
+        seeds = self._episode_seeds(episodes)
         nonfinite = np.zeros(members, np.int64)
-        slots = np.arange(members * self._num_envs)
-        active = slots[slots % self._num_envs < episodes]
-        observations = np.zeros((len(slots), self.observation_dim), np.float32)
-        observations[active] = self._simulator.start(active, tally.episode[active], episodes)
-        layout = arrange(active, members, self._num_envs, buckets)
+        widths = batch_widths(min(self._num_envs, episodes))
+        active = np.flatnonzero(played.episode < episodes)
+        observations = np.zeros((members * self._num_envs, self.observation_dim), np.float32)
+        first = seeds[played.member[active], played.episode[active]]
+        observations[active] = self._pool.reset(active, first)
+        batch = arrange(active, members, self._num_envs, widths)
         while active.size:
             called = time.perf_counter()
-            actions = np.asarray(
-                policy(
-                    observations[layout.slots],
-                    tally.episode[layout.slots].astype(np.int32),
-                    tally.step[layout.slots].astype(np.int32),
-                ),
-                np.float32,
-            )
+            rows = (array[batch.slots] for array in (observations, played.episode, played.step))
+            actions = np.asarray(policy(*rows), np.float32)
             policy_seconds += time.perf_counter() - called
-            expected = (*layout.slots.shape, self.action_dim)
+            expected = (*batch.slots.shape, self.action_dim)
             if actions.shape != expected:
                 raise ValueError(f"the policy's actions are {actions.shape}; expected {expected}")
-            actions = actions[layout.member, layout.column]
+            actions = actions[batch.member, batch.column]
             bad = ~np.isfinite(actions).all(axis=1)
-            if bad.any():
-                nonfinite += np.bincount(layout.member[bad], minlength=members)
-                actions[bad] = 0.0
+            nonfinite += np.bincount(batch.member[bad], minlength=members)
+            actions[bad] = 0.0
             actions = np.clip(actions, self._low, self._high)
-            if self.workers:
-                result = self._simulator.step(actions, active, tally.episode[active])
-            else:
-                result = self._simulator.step(actions)
-            tally.add(active, observations[active], actions, result)
-            observations[active] = result.observations
-            if result.ended.any():
-                remaining = active[tally.episode[active] < episodes]
-                if remaining.size < active.size:
-                    active = remaining
-                    layout = arrange(active, members, self._num_envs, buckets)
+            following = seeds[batch.member, played.episode[active] + self._num_envs]
+            step = self._pool.step(active, actions, following)
+            played.add(active, observations[active], actions, step)
+            observations[active] = step.observations
+            if step.ended.any():
+                active = active[played.episode[active] < episodes]
+                batch = arrange(active, members, self._num_envs, widths)
                 if progress is not None:
-                    progress(tally.done, members * episodes)
+                    progress(played.done, members * episodes)
         return EvaluationResult(
-            returns=tally.returns,
-            lengths=tally.lengths,
-            successes=tally.rewarded if self._spec.success == "reward" else None,
+            returns=played.returns,
+            lengths=played.lengths,
+            successes=played.rewarded if self._spec.success == "reward" else None,
             nonfinite_actions=nonfinite,
             seconds=time.perf_counter() - began,
             policy_seconds=policy_seconds,
-            env_steps=int(tally.lengths.sum()),
-            trajectories=tuple(tally.trajectories[key] for key in sorted(tally.trajectories)),
+            env_steps=int(played.lengths.sum()),
+            trajectories=tuple(played.trajectories[key] for key in sorted(played.trajectories)),
         )
+
+    def _episode_seeds(self, episodes: int) -> np.ndarray:
+        """Returns the seed of each episode, [P, episodes + num_envs]; -1 beyond the last one."""
+        seeds = np.full((len(self._seeds), episodes + self._num_envs), -1, np.int64)
+        for member, seed in enumerate(self._seeds):
+            seeds[member, :episodes] = [episode_seed(seed, number) for number in range(episodes)]
+        return seeds
 
     def close(self) -> None:
         """Ends the workers and closes the environments."""
-        self._simulator.close()
+        self._pool.close()
 
     def __enter__(self) -> Self:
         return self
@@ -267,97 +269,114 @@ def evaluate(
     workers: int | None = None,
     record: int = 0,
     progress: Progress | None = None,
-    timeout: float = 60.0,
 ) -> EvaluationResult:
-    """Evaluates once; arguments, result and errors are those of `Evaluator` and its `run`."""
-    with Evaluator(spec, seeds, num_envs, workers, timeout) as evaluator:
+    """Evaluates once; see `Evaluator` and `Evaluator.run` for arguments and errors."""
+    with Evaluator(spec, seeds, num_envs, workers) as evaluator:
         return evaluator.run(policy, episodes, record, progress)
 
 
-class _Tally:
-    """What the episodes have brought so far: sums of those in flight, results of those ended.
+def episode_seed(member_seed: int, episode: int) -> int:
+    """Returns the seed, in [0, 2**32), that resets an episode of a member."""
+    return int(np.random.SeedSequence([member_seed, episode]).generate_state(1)[0])
 
-    Slot k plays for member k // num_envs; its environment there is k % num_envs.
+
+class Batch(NamedTuple):
+    """Places of n active slots in the policy's batch [P, E].
+
+    Attributes:
+      slots: [P, E], the slot in each place; places beyond a member's active slots repeat its
+        first active one, or its first slot where none is active.
+      member: [n], row of each active slot.
+      column: [n], column of each active slot.
+    """
+
+    slots: np.ndarray
+    member: np.ndarray
+    column: np.ndarray
+
+
+def batch_widths(num_envs: int) -> tuple[int, ...]:
+    """Returns the batch widths E in use, ascending: num_envs and its halvings to 1/32."""
+    return tuple(sorted({-(-num_envs // 2**power) for power in range(_WIDTHS)}))
+
+
+def arrange(active: np.ndarray, members: int, num_envs: int, widths: tuple[int, ...]) -> Batch:
+    """Arranges the active slots [n], ascending; slot k belongs to member k // num_envs."""
+    member = active // num_envs
+    counts = np.bincount(member, minlength=members)
+    first = np.cumsum(counts) - counts
+    column = np.arange(active.size) - first[member]
+    width = next(width for width in widths if width >= counts.max())
+    filler = np.arange(members) * num_envs
+    filler[counts > 0] = active[first[counts > 0]]
+    slots = np.repeat(filler[:, None], width, axis=1)
+    slots[member, column] = active
+    return Batch(slots, member, column)
+
+
+class _Episodes:
+    """Sums of the episodes in progress, and results of those that ended.
+
+    Slot k plays for member k // num_envs, from episode k % num_envs on.
     """
 
     def __init__(self, members: int, num_envs: int, episodes: int, record: int):
         slots = np.arange(members * num_envs)
-        self.episode = slots % num_envs
-        self.step = np.zeros(len(slots), np.int64)
+        self.member = slots // num_envs
+        self.episode = (slots % num_envs).astype(np.int32)
+        self.step = np.zeros(len(slots), np.int32)
         self.returns = np.zeros((members, episodes))
         self.lengths = np.zeros((members, episodes), np.int32)
         self.rewarded = np.zeros((members, episodes), bool)
         self.trajectories: dict[tuple[int, int], Trajectory] = {}
         self.done = 0
-        self._member = slots // num_envs
         self._num_envs = num_envs
         self._record = record
-        self._return = np.zeros(len(slots))
-        self._rewarded = np.zeros(len(slots), bool)
         self._recorded: dict[int, tuple[list, list]] = {}
 
     def add(
-        self, active: np.ndarray, observations: np.ndarray, actions: np.ndarray, result: StepResult
+        self, active: np.ndarray, observations: np.ndarray, actions: np.ndarray, step: Step
     ) -> None:
-        """Adds a step of the `active` slots [n], taken at `observations` with `actions`."""
+        """Adds a step of the active slots [n], taken at `observations` with `actions`."""
+        at = self.member[active], self.episode[active]
         self.step[active] += 1
-        self._return[active] += result.rewards
-        self._rewarded[active] |= result.rewards > 0
+        self.lengths[at] += 1
+        self.returns[at] += step.rewards
+        self.rewarded[at] |= step.rewards > 0
         for row in np.flatnonzero(self.episode[active] < self._record):
             seen, taken = self._recorded.setdefault(int(active[row]), ([], []))
             seen.append(observations[row])
             taken.append(actions[row])
-        if result.restarted.any():
-            self._begin(active[result.restarted])
-        if not result.ended.any():
-            return
-        slots = active[result.ended]
-        for slot, last in zip(slots, result.last_observations, strict=True):
+        ended = active[step.ended]
+        for slot, last in zip(ended, step.last_observations, strict=True):
             if slot in self._recorded:
-                self._keep(int(slot), last)
-        at = self._member[slots], self.episode[slots]
-        self.returns[at] = self._return[slots]
-        self.lengths[at] = self.step[slots]
-        self.rewarded[at] = self._rewarded[slots]
-        self.done += slots.size
-        self.episode[slots] += self._num_envs
-        self._begin(slots)
-
-    def _begin(self, slots: np.ndarray) -> None:
-        self.step[slots] = 0
-        self._return[slots] = 0.0
-        self._rewarded[slots] = False
-        for slot in slots:
-            self._recorded.pop(int(slot), None)
-
-    def _keep(self, slot: int, last: np.ndarray) -> None:
-        seen, taken = self._recorded[slot]
-        key = int(self._member[slot]), int(self.episode[slot])
-        self.trajectories[key] = Trajectory(*key, np.stack([*seen, last]), np.stack(taken))
+                seen, taken = self._recorded.pop(slot)
+                key = int(self.member[slot]), int(self.episode[slot])
+                self.trajectories[key] = Trajectory(*key, np.stack([*seen, last]), np.stack(taken))
+        self.done += ended.size
+        self.episode[ended] += self._num_envs
+        self.step[ended] = 0
 
 
-def _checked_seeds(seeds: Sequence[int]) -> np.ndarray:
-    seeds = np.asarray(seeds)
-    if seeds.ndim != 1 or not seeds.size or seeds.dtype.kind not in "iu" or seeds.min() < 0:
-        raise UserError(f"seeds are {seeds.tolist()}; expected one or more integers from 0")
-    return seeds.astype(np.int64)
+def _checked_seeds(seeds: Sequence[int]) -> list[int]:
+    array = np.asarray(seeds)
+    if array.ndim != 1 or not array.size or array.dtype.kind not in "iu" or array.min() < 0:
+        raise UserError(f"seeds are {array.tolist()}; expected one or more integers from 0")
+    return [int(seed) for seed in array]
 
 
-def _choose_workers(env, slots: int) -> int:
-    """Returns how many workers pay for `slots` environments such as `env`, which it steps."""
+def _choose_workers(env: Any, low: np.ndarray, high: np.ndarray, slots: int) -> int:
+    """Returns the number of workers that `slots` environments like `env` are worth."""
     if os.name != "posix":
-        return 0  # the workers' pipes are inherited file descriptors
-    action = np.clip(0.0, env.action_space.low, env.action_space.high)
-    action = action.astype(env.action_space.dtype)
+        return 0  # the workers inherit file descriptors
+    action = np.clip(0.0, low, high).astype(env.action_space.dtype)
     env.reset(seed=0)
     best = np.inf
-    for _ in range(3):
-        # The least of three: another process may have taken the core meanwhile.
+    for _ in range(24):  # the fastest step: other processes may take the core in between
         began = time.perf_counter()
-        for _ in range(8):
-            _, _, terminated, truncated, _ = env.step(action)
-            if terminated or truncated:
-                env.reset(seed=0)
-        best = min(best, (time.perf_counter() - began) / 8)
+        _, _, terminated, truncated, _ = env.step(action)
+        best = min(best, time.perf_counter() - began)
+        if terminated or truncated:
+            env.reset(seed=0)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return cores if cores > 1 and slots * best > _WORTH_WORKERS else 0
+    return cores if cores and cores > 1 and slots * best > _WORTH_WORKERS else 0

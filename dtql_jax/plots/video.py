@@ -17,7 +17,7 @@ import numpy as np
 
 from dtql_jax.envs.spec import EnvSpec
 from dtql_jax.errors import UserError
-from dtql_jax.evaluation.simulator import episode_seed
+from dtql_jax.evaluation.rollout import episode_seed
 
 FORMATS = (".mp4", ".gif")
 _RENDERERS = ("egl", "osmesa")

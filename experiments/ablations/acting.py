@@ -12,8 +12,8 @@ from dtql_jax.commands import restore, runner
 from dtql_jax.commands.cli import StuckError
 from dtql_jax.envs.spec import EnvSpec
 from dtql_jax.evaluation import scores
+from dtql_jax.evaluation.pool import SimulatorError
 from dtql_jax.evaluation.rollout import Evaluator
-from dtql_jax.evaluation.simulator import SimulatorError
 from dtql_jax.training.progress import Progress
 from dtql_jax.training.run_folder import RunFolder, write_json
 from dtql_jax.types import Transition

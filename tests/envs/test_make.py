@@ -3,10 +3,13 @@
 import pathlib
 import tempfile
 
+import gymnasium
+import mujoco
 import numpy as np
 import pytest
 
 from dtql_jax.envs.make import join_observation, make_base_env, make_env, register
+from dtql_jax.envs.models import compiled_once
 from dtql_jax.envs.spec import EnvSpec
 from dtql_jax.errors import UserError
 
@@ -67,6 +70,11 @@ def test_mazes_leave_no_file_behind(tmp_path, monkeypatch):
     assert list(pathlib.Path(tmp_path).iterdir()) == []
 
 
+def test_an_unknown_success_is_refused():
+    with pytest.raises(UserError, match="'maybe'; known: reward, none"):
+        EnvSpec("Hopper-v5", 5, success="maybe")
+
+
 def test_a_spec_survives_storage():
     assert EnvSpec.from_dict(POINTMAZE.to_dict()) == POINTMAZE
 
@@ -95,3 +103,22 @@ def test_errors_name_the_cause(spec, message):
 def test_robotics_environments_register_without_a_word(capfd):
     register("PointMaze_UMaze-v3")
     assert capfd.readouterr() == ("", "")
+
+
+def test_copied_models_are_separate_and_step_to_the_same_bits():
+    compile_model = mujoco.MjModel.from_xml_path
+    cache = {}
+    with compiled_once(cache):
+        first, second = (gymnasium.make("Hopper-v5") for _ in range(2))
+    assert len(cache) == 1
+    assert mujoco.MjModel.from_xml_path is compile_model
+    plain = gymnasium.make("Hopper-v5")
+    first.unwrapped.model.body_mass[:] *= 2
+    ends = []
+    for env in (second, plain, first):
+        env.reset(seed=0)
+        for step in range(20):
+            observation = env.step(np.full(3, np.sin(step), np.float32))[0]
+        ends.append(observation)
+    np.testing.assert_array_equal(ends[0], ends[1])
+    assert np.abs(ends[2] - ends[1]).max() > 1e-3

@@ -1,19 +1,19 @@
-"""An environment of microseconds a step, with episodes of many lengths, and policies for it."""
+"""A fast environment with episodes of many lengths, and a policy for it."""
 
 import numpy as np
 import pytest
 
 from dtql_jax.envs.make import make_env
 from dtql_jax.envs.spec import EnvSpec
-from dtql_jax.evaluation.simulator import episode_seed
+from dtql_jax.evaluation.rollout import episode_seed
 
 # With the stronger engine an episode reaches its goal (reward 100) after 26 to 52 steps, or is
-# cut off at 42: both ends occur.
+# truncated at 42: both occur.
 _CAR = EnvSpec("MountainCarContinuous-v0", 42, attributes={"power": 0.004}, success="reward")
 
 
 def _drive(observations, episodes, steps):
-    """Pushes along the velocity, disturbed by what only the row's own episode and step give."""
+    """Pushes along the velocity, with noise from the row's own episode and step."""
     noise = 0.4 * np.sin(100 * observations[..., 0] + 3 * episodes + 0.7 * steps)
     return (np.sign(observations[..., 1]) + noise)[..., None].astype(np.float32)
 
@@ -30,7 +30,7 @@ def drive():
 
 @pytest.fixture
 def play():
-    """The definition of an evaluation, as plain as can be: one episode after the other."""
+    """The definition of an evaluation: one episode after another in one environment."""
 
     def _play(policy, spec, seeds, episodes):
         env = make_env(spec)

@@ -1,8 +1,7 @@
-"""Compile a MuJoCo model once for many environments.
+"""Compiling a MuJoCo model once for many environments.
 
-Gymnasium compiles an environment's XML at each make, which takes 0.1 s for a PointMaze and
-0.4 s for FrankaKitchen, most of it in textures. A copy of a compiled model takes a tenth to a
-third of that, and steps to the same bits.
+Gymnasium compiles an environment's XML each time one is made: 0.1 s for a PointMaze, 0.4 s for
+FrankaKitchen. Copying a compiled model takes a tenth to a third of that.
 """
 
 import contextlib
@@ -15,14 +14,13 @@ from typing import Any
 
 @contextlib.contextmanager
 def compiled_once(cache: dict[Any, Any]) -> Iterator[None]:
-    """Within the block, MuJoCo copies models that `cache` holds instead of compiling them.
+    """Makes MuJoCo copy the models in `cache` instead of compiling them again.
 
-    Each environment still gets a model of its own, because some write into it. Does nothing
-    before mujoco is imported: the first environment of a process is made as ever.
+    Each environment gets its own copy, because some write into their model. The first
+    environment of a process, made before mujoco is imported, is compiled as usual.
 
     Args:
-      cache: models by their XML; filled here. The caller keeps it for as long as it makes
-        environments: a model holds up to 60 MB.
+      cache: models by (folder, XML); filled here. A model holds up to 60 MB.
     """
     mujoco = sys.modules.get("mujoco")
     if mujoco is None:
@@ -34,7 +32,7 @@ def compiled_once(cache: dict[Any, Any]) -> Iterator[None]:
         if args or kwargs:
             return compile_model(path, *args, **kwargs)
         with open(path, "rb") as file:
-            # The folder matters, because files named inside are found from there.
+            # The folder is part of the key: files named in the XML are relative to it.
             key = os.path.dirname(path), file.read()
         if key not in cache:
             cache[key] = compile_model(path)
