@@ -30,10 +30,10 @@ import ml_collections
 import numpy as np
 from absl import flags
 
-from dtql_jax.commands import cli
+from dtql_jax.commands import cli, tables
 from dtql_jax.errors import UserError
 from dtql_jax.training.device import describe_device, enable_compilation_cache, use_cpu_cores
-from dtql_jax.training.display import duration
+from dtql_jax.training.progress import duration
 from dtql_jax.training.run_folder import commit, versions, write_json
 
 INK, GREY, LIGHT = "#22262B", "#6B737C", "#AAB0B7"
@@ -147,7 +147,11 @@ class Study:
         if not finished:
             raise SystemExit(cli.STOPPED)
         summary = json.loads((folder / "summary.json").read_text())
-        self.record(folder.name, sum(summary["seconds"].values()))
+        self._records[folder.name] = {
+            "seconds": sum(summary["seconds"].values()),
+            "device": summary["device"],
+            "commit": summary["commit"],
+        }
         return summary
 
     def record(self, name: str, seconds: float) -> None:
@@ -190,7 +194,8 @@ class Study:
             self.display.start("figures")
             draw(self.out / name)
         print(text.rstrip(), flush=True)
-        self.display.say(f"computed in {duration(self.seconds)}; written to {self.out}")
+        spent = f"computed in {duration(self.seconds)}, " if self._records else ""
+        self.display.say(f"{spent}written to {self.out}")
 
 
 def _write_cell(path: Path, about: Mapping[str, Any], arrays: Arrays) -> None:
@@ -228,14 +233,11 @@ def table(columns: Mapping[str, Column], rows: Iterable[Row]) -> str:
     >>> rows = [{"n": "a", "s": 0.5}, {"n": "b", "s": None}]
     >>> print(table({"name": "n", "share %": "s:.1%"}, rows))
     | name | share % |
-    |---|---|
-    | a | 50.0 |
-    | b | - |
+    | ---- | ------- |
+    | a    | 50.0    |
+    | b    | -       |
     """
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    for row in rows:
-        lines.append("| " + " | ".join(_cell(row, column) for column in columns.values()) + " |")
-    return "\n".join(lines)
+    return tables.table(list(columns), [[_cell(row, c) for c in columns.values()] for row in rows])
 
 
 def _cell(row: Row, column: Column) -> str:
@@ -246,12 +248,6 @@ def _cell(row: Row, column: Column) -> str:
     if value is None:
         return "-"
     return format(value, form).removesuffix("%") if form.endswith("%") else format(value, form)
-
-
-def mean_text(mean: float, error: float | None, digits: int = 1, sign: str = "") -> str:
-    """Returns "54.2 ± 1.3"; without an error, "54.2"."""
-    text = f"{mean:{sign},.{digits}f}"
-    return text if error is None else f"{text} ± {error:,.{digits}f}"
 
 
 def over_seeds(values: Sequence[float] | np.ndarray) -> tuple[float, float | None]:
