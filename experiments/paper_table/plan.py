@@ -1,10 +1,9 @@
-"""What the table trains: one population for each task and algorithm, a run folder each."""
+"""The runs that the table trains: one population for each task and algorithm."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import ml_collections
 
 from dtql_jax.commands.sweeps.plan import expand_tasks
 from dtql_jax.datasets import d4rl
@@ -14,41 +13,36 @@ from dtql_jax.errors import UserError
 from dtql_jax.evaluation import published
 from dtql_jax.presets import get_config, has_pretraining, parts
 from dtql_jax.training.run_folder import RunFolder
+from experiments.paper_table.settings import DOMAINS
 
-# fields of a run that no score depends on, and the number of seeds, which is looked at apart
-_FREE = ("source", "d4rl_dir", "seed", "seeds", "updates_per_call", "log_every", "eval_every")
-_FREE += ("eval_episodes", "final_eval_episodes", "eval_envs", "eval_workers", "eval_overlap")
-_FREE += ("checkpoint_every", "wandb", "record_episodes", "data_seed", "preset", "task")
-PAPER_SEEDS = 5
-# where data lies may differ when a table is gone on with; the dataset itself may not
-_PLACES = ("d4rl_dir", "behaviour_policy", "wandb")
+SOURCES = ("generated", "minari", "d4rl")
+CURVE_POINTS = 10  # evaluations of a run of the published size
+# a run may continue with these changed; its dataset is checked by its fingerprint
+_MAY_CHANGE = ("d4rl_dir", "behaviour_policy", "wandb")
 
 
-class Cell(NamedTuple):
+class PlannedRun(NamedTuple):
     """One population: a task and an algorithm.
 
     Attributes:
-      task: as it was asked for; with D4RL's version where the source is D4RL.
+      task: as asked for, with D4RL's version if the source is D4RL.
       algorithm: its name.
-      config: of the run, a ConfigDict.
+      config: ConfigDict of the run.
+      source: record of the task's data.
     """
 
     task: str
     algorithm: str
     config: Any
+    source: Any
 
     @property
     def folder(self) -> str:
-        """Name of the run's folder below the table's."""
-        return f"{self.task}-{self.config.source.replace(':', '-')}-{self.algorithm}"
-
-    @property
-    def env(self) -> Any:
-        """The environment of its evaluation."""
-        return source_of(self.task, self.config.source).env
+        """Name of the run's folder."""
+        return f"{self.task}-{self.config.source}-{self.algorithm}"
 
 
-def make_cells(
+def plan_runs(
     table: Any,
     *,
     source: str,
@@ -56,145 +50,116 @@ def make_cells(
     algorithms: Sequence[str] = (),
     d4rl_dir: str = "",
     behaviour_policy: str = "",
-) -> tuple[list[Cell], dict[str, str]]:
-    """The cells of a table, in the order of the work.
+) -> tuple[list[PlannedRun], dict[str, str]]:
+    """Returns the runs of a table, in the order of training.
 
     Args:
-      table: ConfigDict of `configs.paper_table`.
-      source: "generated", "minari" or "d4rl"; with "d4rl" a task without a version is that of
-        the paper ("antmaze-umaze" is antmaze-umaze-v0).
-      tasks: names and groups; (): the configuration's.
-      algorithms: of every task; (): those of the configuration's domains.
-      d4rl_dir: a folder with D4RL's files.
-      behaviour_policy: file that collects AntMaze's data; "": the policy that comes along.
+      table: ConfigDict of `settings.get_config`.
+      source: "generated", "minari" or "d4rl". With "d4rl" a task without a version means the
+        paper's ("antmaze-umaze" is antmaze-umaze-v0).
+      tasks: names and groups; by default the configuration's.
+      algorithms: of every task; by default those of the task's domain.
+      d4rl_dir: folder of D4RL's files.
+      behaviour_policy: file that collects AntMaze's data; by default the package's own.
 
     Returns:
-      (cells, {task: why the source cannot have its data}).
+      (runs, {task: why its data is not available from this source}).
 
     Raises:
-      UserError: a name is unknown, a file of D4RL's is missing (all of them are named), or a
+      UserError: a name is unknown, a file of D4RL is missing (all of them are named), or a
         setting is wrong.
     """
-    if source not in ("generated", "minari", "d4rl"):
+    if source not in SOURCES:
         raise UserError(f"--source is {source!r}; expected generated, minari or d4rl")
-    cells, absent = [], {}
+    runs: list[PlannedRun] = []
+    absent: dict[str, str] = {}
     for task in expand_tasks(list(tasks) or _split(table.tasks)):
         entry = get_task(task)
-        if entry.domain not in table:
-            raise UserError(f"{task} is no task of this table; it has {', '.join(_domains(table))}")
-        own = source
+        if entry.domain not in DOMAINS:
+            raise UserError(f"{task} is no task of this table; it has {', '.join(DOMAINS)}")
         if source == "d4rl" and task == entry.name:
-            task = _as_in_the_paper(entry)
-        elif source == "generated" and entry.generated is None and entry.generated_variants:
-            own = f"generated:{entry.generated_variants[0].variant}"
-        if source_of(task, own, missing_ok=True) is None:
+            task = _paper_version(entry)
+        data = _source_of(task, source)
+        if data is None:
             absent[task] = entry.not_generated if source == "generated" else f"not in {source}"
             continue
         for algorithm in list(algorithms) or _split(table[entry.domain].algorithms):
             config = _configuration(table, task, entry.domain, algorithm)
-            config.update(source=own, d4rl_dir=d4rl_dir)
-            if entry.domain == "antmaze" and source == "generated":
-                config.behaviour_policy = behaviour_policy
+            config.update(source=source, d4rl_dir=d4rl_dir)
             if source != "generated":
                 config.data_transitions = 0
-            plain = config.to_dict()
-            parts.trainer_config(plain)
-            parts.algorithm_of(plain)
-            cells.append(Cell(task, algorithm, config))
+            elif entry.domain == "antmaze":
+                config.behaviour_policy = behaviour_policy
+            parts.trainer_config(config.to_dict())
+            parts.algorithm_of(config.to_dict())
+            runs.append(PlannedRun(task, algorithm, config, data))
     if source == "d4rl":
-        _check_files(cells, d4rl_dir)
-    return cells, absent
+        _check_files([run.source for run in runs], d4rl_dir)
+    return runs, absent
 
 
-def source_of(task: str, source: str, missing_ok: bool = False) -> Any:
-    """The record of a task's source, with its environment; None where there is none."""
+def _source_of(task: str, source: str) -> Any:
+    """Returns the record of a task's data, or None. Data of random actions does not count."""
     entry = get_task(task)
-    kind, _, variant = source.partition(":")
-    if kind == "d4rl":
-        found = entry.d4rl[0] if entry.d4rl else None
-    elif kind == "minari":
-        found = entry.minari
-    else:
-        known = [s for s in (entry.generated, *entry.generated_variants) if s is not None]
-        found = next((s for s in known if not variant or s.variant == variant), None)
-        if not variant and entry.generated is None:
-            found = None
-    if found is None and not missing_ok:
-        raise UserError(f"{task} has no source {source!r}")
-    return found
+    if source == "d4rl":
+        return entry.d4rl[0] if entry.d4rl else None
+    return entry.minari if source == "minari" else entry.generated
 
 
 def _configuration(table: Any, task: str, domain: str, algorithm: str) -> Any:
-    """A run's configuration: the published one, with what the table changes in it."""
+    """Returns the published configuration with the table's changes."""
     own = table[domain]
     config: Any = get_config(f"{task},paper,{algorithm}")
     reference: Any = get_config(f"{task},paper,dtql")
     config.preset = table.preset
     config.seed, config.seeds = table.seed, table.seeds
     config.data_transitions = own.transitions
-    for field in ("batch_size", "hidden_dim", "num_candidates"):
-        place = config if field == "batch_size" else config.algorithm
-        if own[field] and field in place:
-            place[field] = own[field]
-    # the same updates for every algorithm of a task, pretraining among them
+    config.batch_size = own.batch_size or config.batch_size
+    for field in ("hidden_dim", "num_candidates"):
+        if own[field] and field in config.algorithm:
+            config.algorithm[field] = own[field]
+    # every algorithm of a task makes the same number of updates, pretraining included
     pretrain = own.pretrain_steps or (0 if own.train_steps else reference.pretrain_steps)
     train = own.train_steps or reference.train_steps
-    first = pretrain if has_pretraining(algorithm) else 0
-    config.pretrain_steps, config.train_steps = first, pretrain + train - first
+    config.pretrain_steps = pretrain if has_pretraining(algorithm) else 0
+    config.train_steps = pretrain + train - config.pretrain_steps
     for field in ("learning_rate", "critic_learning_rate"):
         if field in config.algorithm:
             config.algorithm[field] = max(config.algorithm[field], table.least_learning_rate)
-    config.eval_every = config.train_steps  # the last checkpoint alone is reported
+    # the learning curve has CURVE_POINTS points; a small run is evaluated at its end only
     config.final_eval_episodes = own.episodes or parts.final_episodes(reference.to_dict())
+    config.eval_episodes = min(config.eval_episodes, 10)
+    config.eval_every = config.train_steps // CURVE_POINTS
     if own.train_steps:
-        # a minute's work at most is lost where such a run is cut off
+        config.eval_every = config.train_steps
         config.update(checkpoint_every=1_000, log_every=200, updates_per_call=50)
     return config
 
 
-def follows_paper(config: dict[str, Any], seeds: int, episodes: int) -> bool:
-    """Whether a run was made by the paper's protocol, so that its score may stand beside it.
-
-    Args:
-      config: of the run, from its run.json.
-      seeds: that were trained.
-      episodes: of each seed, with the last checkpoint.
-    """
-    if config["algorithm"]["name"] != "dtql":
-        return False
-    paper = get_config(f"{config['task']},paper,dtql").to_dict()
-    same = all(config.get(k) == v for k, v in paper.items() if k not in _FREE)
-    return same and seeds >= PAPER_SEEDS and episodes >= parts.final_episodes(paper)
-
-
-def check_same(cell: Cell, folder: Path) -> None:
-    """UserError where a folder holds a run of other settings than the cell's."""
+def check_same(run: PlannedRun, folder: Path) -> None:
+    """Raises UserError if a folder holds a run of other settings."""
     if not (folder / "run.json").exists():
         return
-    found, asked = RunFolder.read(folder)["config"], cell.config.to_dict()
-    for name in asked.keys() | found.keys():
-        before, now = found.get(name), asked.get(name)
-        if name in _PLACES or before == now:
-            continue
-        if isinstance(now, dict) and isinstance(before, dict):
-            name, before, now = next(
-                (f"{name}.{k}", before.get(k), v) for k, v in now.items() if before.get(k) != v
+    found, asked = flat(RunFolder.read(folder)["config"]), flat(run.config.to_dict())
+    for name in sorted(asked.keys() | found.keys()):
+        if name not in _MAY_CHANGE and found.get(name) != asked.get(name):
+            raise UserError(
+                f"{folder} holds a run with {name} {found.get(name)!r}, asked for is "
+                f"{asked.get(name)!r}; choose another --folder, or remove that one"
             )
-        raise UserError(
-            f"{folder} holds a run with {name} {before!r}, asked for is {now!r}; choose another "
-            "--out, or remove that folder"
-        )
 
 
-def _check_files(cells: Sequence[Cell], d4rl_dir: str) -> None:
-    """UserError that names all of D4RL's files that are missing, unless an address has them."""
-    import os
+def flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a run's configuration with the algorithm's fields as "algorithm.alpha"."""
+    own = {f"algorithm.{key}": value for key, value in config["algorithm"].items()}
+    return {key: value for key, value in config.items() if key != "algorithm"} | own
 
-    sources: dict[str, D4rlSource] = {
-        s.file_name: s for s in (source_of(cell.task, "d4rl") for cell in cells)
-    }
+
+def _check_files(sources: Sequence[D4rlSource], d4rl_dir: str) -> None:
+    """Raises UserError with the names of all missing files, unless a mirror is configured."""
     missing = []
-    for name, source in sources.items():
+    names = {source.file_name: source for source in sources}
+    for name, source in names.items():
         try:
             d4rl.find(source, d4rl_dir or None)
         except UserError:
@@ -202,23 +167,19 @@ def _check_files(cells: Sequence[Cell], d4rl_dir: str) -> None:
     if missing and not os.environ.get("D4RL_BASE_URL"):
         places = ", ".join(map(str, d4rl.folders(d4rl_dir or None)))
         raise UserError(
-            f"{len(missing)} of D4RL's {len(sources)} files are not in {places}: "
+            f"{len(missing)} of D4RL's {len(names)} files are not in {places}: "
             f"{', '.join(missing)}; put them there, name their folder by --d4rl_dir or "
             "D4RL_DATASET_DIR, or set D4RL_BASE_URL to an address that has them"
         )
 
 
-def _as_in_the_paper(task: Task) -> str:
-    """The task with the version that the paper has; its name alone where that has none."""
-    for source in task.d4rl:
-        if published.paper_score(task.name, "d4rl", source.version):
-            return f"{task.name}-{source.version}"
-    return task.name
+def _paper_version(entry: Task) -> str:
+    """Returns the task's name with the version in the paper, if the paper has the task."""
+    for source in entry.d4rl:
+        if published.paper_score(entry.name, "d4rl", source.version):
+            return f"{entry.name}-{source.version}"
+    return entry.name
 
 
 def _split(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
-
-
-def _domains(table: Any) -> list[str]:
-    return [name for name in table if isinstance(table[name], ml_collections.ConfigDict)]
