@@ -1,82 +1,171 @@
-"""The trust-region loss against -log p(a|s) where that is known: EDM's weight beside the ELBO's.
+"""DTQL's trust-region loss beside -log p(a|s), where p and the best denoiser are known.
 
     python -m experiments.theory --out=results/theory
 
-A one-dimensional mixture of Gaussians in one state; denoisers trained with either weight, and the
-exact one in closed form; DTQL's trust-region loss of each over a grid of actions. Writes
-theory.png, table.md, table.json (with all curves) and run.json.
+A one-dimensional mixture of Gaussians in one state. Denoisers are trained with EDM's weight and
+with the ELBO's; their trust-region loss, and that of the exact denoiser, is computed over a grid
+of actions. Writes theory.png, table.md, table.json (with all curves) and run.json. Finished
+denoisers are kept in OUT/cells and not trained again.
 """
 
-import time
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-from absl import flags
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 from dtql_jax.commands import cli
+from dtql_jax.diffusion.weighting import WEIGHTINGS
 from dtql_jax.errors import UserError
-from experiments.theory import settings as theory_config
+from dtql_jax.training.placement import Placement
+from experiments import study
+from experiments.theory import curves, figures, training
+from experiments.theory import mixture as mixtures
+from experiments.theory.mixture import Mixture
+from experiments.theory.settings import get_config
+
+COLUMNS: dict[str, study.Column] = {
+    "weight": "weight",
+    "denoiser": "denoiser",
+    "minimum at": "minimum:.3f",
+    "other minima": lambda row: _other_minima(row),
+    "nearest mode": "nearest_mode:.3f",
+    "highest mode": "highest_mode:.3f",
+    "distance to highest": "distance:.3f",
+    "least gap, nats": "least_gap:.2f",
+    "least gap in 99 % of p, nats": "least_inside:.2f",
+    "bound holds, % of grid": "held:.1%",
+    "mean gap under p, nats": "mean_gap:.3f",
+    "correlation with -log p": "correlation:.4f",
+}
+
+
+class Curve(NamedTuple):
+    """The trust-region loss of one denoiser.
+
+    Attributes:
+      weights: "edm" or "elbo", in the loss and in the denoiser's training.
+      seed: of the denoiser; None for the exact one.
+      values: [G] in nats, at the actions of `grid`.
+    """
+
+    weights: str
+    seed: int | None
+    values: np.ndarray
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Raises UserError if a number of the configuration is out of range."""
+    study.check_least(config, seed=0, seeds=1, train_steps=1, batch_size=1, hidden_dim=1)
+    study.check_least(config, grid=11, levels=2, nodes=2)
+    if config["nodes"] > 180:  # numpy's weights overflow beyond
+        raise UserError(f"nodes is {config['nodes']}; expected at most 180")
+    if not config["learning_rate"] > 0.0:
+        raise UserError(f"learning_rate is {config['learning_rate']}; expected a number above 0")
+    if config["time_dim"] < 4 or config["time_dim"] % 2:
+        raise UserError(f"time_dim is {config['time_dim']}; expected an even number from 4 on")
+
+
+def grid(config: Mapping[str, Any]) -> np.ndarray:
+    """Returns the actions at which losses are computed: [G]."""
+    return np.linspace(-1.0, 1.0, config["grid"])
+
+
+def compute(
+    config: Mapping[str, Any], mixture: Mixture, weights: str, display: Any
+) -> dict[str, np.ndarray]:
+    """Trains the denoisers of one weight; returns the curves in nats: exact [G], trained [P, G]."""
+    actions = jnp.asarray(grid(config), jnp.float32)
+
+    def curve(network: Any) -> Any:
+        # D is not clipped to the action space: a little of the mixture is outside, and with
+        # clipping the bound would not be that of the density
+        return curves.loss_curve(
+            network,
+            actions,
+            weights,
+            levels=config["levels"],
+            nodes=config["nodes"],
+            max_action=None,
+        )
+
+    exact = jax.jit(lambda: curve(mixture.network))()
+    seeds = [config["seed"] + i for i in range(config["seeds"])]
+    display.start(f"train, {weights}", config["train_steps"])
+    trained = training.train(config, mixture, weights, seeds, display.advance)
+    placement = Placement(len(seeds))
+    stacked = placement.put(jax.tree.map(lambda *leaves: np.stack(leaves), *trained))
+    evaluate = placement.spread(lambda params: curve(training.network(config, params)), (0,))
+    losses = placement.take(evaluate(stacked))
+    return {
+        "exact": curves.in_nats(weights, np.asarray(exact, np.float64)),
+        "trained": curves.in_nats(weights, np.asarray(losses, np.float64)),
+    }
+
+
+def rows_of(
+    config: Mapping[str, Any], mixture: Mixture, found: list[Curve]
+) -> list[dict[str, Any]]:
+    """Returns one row of numbers for each curve."""
+    return [
+        {
+            "weight": curve.weights.upper(),
+            "denoiser": "exact" if curve.seed is None else f"seed {curve.seed}",
+            **curves.numbers(grid(config), curve.values, mixture)._asdict(),
+        }
+        for curve in found
+    ]
+
+
+def _other_minima(row: study.Row) -> str:
+    others = [f"{a:.3f}" for a in row["minima"] if abs(a - row["minimum"]) > 1e-9]
+    return ", ".join(others) or "-"
+
+
+def describe(config: Mapping[str, Any], mixture: Mixture) -> str:
+    """Returns the setup in two sentences."""
+    parts = " + ".join(
+        f"{weight:g} N({mean:g}, {std:g}²)" for weight, mean, std in zip(*mixture, strict=True)
+    )
+    modes = " and ".join(f"{mode:.3f}" for mode in mixture.modes())
+    return (
+        f"Data: {parts}, modes at {modes} (the highest first). Each trained denoiser has width "
+        f"{config['hidden_dim']} and was trained for {config['train_steps']:,} updates of "
+        f"{config['batch_size']} actions; losses at {config['grid']} actions, "
+        f"{config['levels']} noise levels, {config['nodes']} nodes of the noise."
+    )
 
 
 def define(argv: list[str]) -> None:
-    """The flags of this command."""
-    cli.define_own_config(argv, theory_config.get_config)
-    flags.DEFINE_string("out", "results/theory", "Folder.")
-    cli.define_display()
+    """Defines the flags of this command."""
+    study.define(argv, get_config, "results/theory")
 
 
 def run() -> None:
-    """The command."""
-    values = flags.FLAGS
-    config = values.config.to_dict()
-    from dtql_jax.training.device import (
-        describe_device,
-        enable_compilation_cache,
-        use_cpu_cores,
-    )
-    from dtql_jax.training.progress import duration
-    from dtql_jax.training.run_folder import commit, versions, write_json
-    from experiments.theory import figures, mixture, study
-
-    study.check(config)
-    data = mixture.make(config["mixture"])
-    out = Path(values.out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out={out} cannot be made: {error.strerror}") from error
-    display = cli.open_display("theory")
-    display.say(f"2 x {config['seeds']} denoisers of {config['train_steps']:,} updates; compiling")
-    use_cpu_cores()
-    enable_compilation_cache()
-    began = time.monotonic()
-    with display:
-        display.start("train", 2 * config["train_steps"], unit="updates")
-        found = study.compute(config, data, lambda done, total: display.advance(done))
-    seconds = time.monotonic() - began
-    rows = study.table(config, data, found)
-    text = study.markdown(rows)
-    about = study.describe(config, data)
-    (out / "table.md").write_text(f"{about}\n\n{text}\n")
-    curves = [
-        {"weights": c.weights, "seed": c.seed, "nats": [round(float(x), 5) for x in c.values]}
-        for c in found
-    ]
-    write_json(out / "table.json", {"about": about, "rows": rows, "curves": curves})
-    write_json(
-        out / "run.json",
-        {
-            "config": config,
-            "seconds": seconds,
-            "device": describe_device(),
-            "versions": versions(),
-            "commit": commit(),
-        },
-    )
-    figures.figure(config, data, found, out / "theory.png")
-    print(f"{about}\n\n{text}")
-    display.say(f"computed in {duration(seconds)}")
-    for name in ("theory.png", "table.md", "table.json", "run.json"):
-        display.say(f"  {out / name}")
+    """Computes all curves and writes the results."""
+    config = study.settings()
+    check(config)
+    mixture = mixtures.make(config["mixture"])
+    with study.Study("theory", config, f"{config['seeds']} denoisers of each weight") as s:
+        found: list[Curve] = []
+        for weights in WEIGHTINGS:
+            cell = s.cell(weights, config, lambda w=weights: compute(config, mixture, w, s.display))
+            found.append(Curve(weights, None, cell["exact"]))
+            found += [
+                Curve(weights, config["seed"] + i, values)
+                for i, values in enumerate(cell["trained"])
+            ]
+        rows, about = rows_of(config, mixture, found), describe(config, mixture)
+        shown = [
+            {"weights": c.weights, "seed": c.seed, "nats": [round(float(x), 5) for x in c.values]}
+            for c in found
+        ]
+        s.write(
+            f"{about}\n\n{study.table(COLUMNS, rows)}",
+            {"about": about, "rows": rows, "curves": shown},
+            {"theory.png": lambda path: figures.draw(grid(config), mixture, found, path)},
+        )
 
 
 if __name__ == "__main__":

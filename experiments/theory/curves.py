@@ -1,4 +1,4 @@
-"""The trust-region loss at every action of a grid, its unit in nats, and what a curve tells.
+"""The trust-region loss at every action of a grid, in nats, and numbers about such a curve.
 
 With the exact denoiser D*(x; sigma) = E[a | x] and z = a + sigma eps, the pointwise relation of
 mutual information and denoising error (Kong et al. 2023, arXiv 2302.03792, equation 8) reads
@@ -25,8 +25,8 @@ from dtql_jax.types import Array
 from experiments.theory.mixture import Mixture
 
 NEGLIGIBLE = 1e-12  # weight of a Gauss-Hermite node that is left out
-# what the ELBO bounds is the density of whole samples of the diffusion policy: noise SIGMA_MIN is
-# on the data where the levels end, and the last step, a Gaussian of this deviation, adds it again
+# The ELBO bounds the density of the diffusion policy's samples. At the last noise level the data
+# has noise SIGMA_MIN, and the last sampling step adds as much again.
 LAST_NOISE = float(np.sqrt(2.0)) * edm.SIGMA_MIN
 INSIDE = 0.99  # share of the mass of p
 TOLERANCE = 0.01  # nats, of quadrature in float32
@@ -91,7 +91,7 @@ def in_nats(weights: str, loss: np.ndarray) -> np.ndarray:
 
 
 class Numbers(NamedTuple):
-    """What a curve over the actions tells about where it leads a policy.
+    """Where a curve over the actions leads a policy, and how well it bounds -log p.
 
     Attributes:
       minimum: action of its least value.
@@ -102,7 +102,7 @@ class Numbers(NamedTuple):
       least_gap: smallest value over the grid of curve + log p, in nats (p as the diffusion's last
         step leaves it, with noise LAST_NOISE).
       least_inside: the same over the actions of highest density that hold INSIDE of the mass.
-      held: share of the grid on which the curve lies above -log p, up to TOLERANCE.
+      held: share of the grid on which the curve is above -log p, up to TOLERANCE.
       mean_gap: mean of curve + log p under p, in nats: the divergence that the bound costs.
       correlation: Pearson's, of the curve and -log p over the grid.
     """

@@ -12,9 +12,11 @@ from scipy import integrate, stats
 
 from dtql_jax.diffusion import edm
 from dtql_jax.errors import UserError
-from experiments.theory import curves, figures, mixture, study
+from experiments import study
+from experiments.theory import __main__ as theory
+from experiments.theory import curves, figures, mixture
 from experiments.theory import settings as theory_config
-from tests.commands.commands import call
+from tests.experiments.commands import call
 
 MIXTURE = mixture.Mixture((0.25, 0.75), (-0.6, 0.3), (0.05, 0.2))
 PARTS = [(0.25, stats.norm(-0.6, 0.05)), (0.75, stats.norm(0.3, 0.2))]
@@ -112,7 +114,7 @@ def test_numbers_by_hand() -> None:
 
 def test_wrong_settings_are_named() -> None:
     config = theory_config.get_config().to_dict()
-    study.check(config)
+    theory.check(config)
     for changed, said in (
         ({"seeds": 0}, "seeds is 0"),
         ({"grid": 2}, "grid is 2"),
@@ -121,7 +123,7 @@ def test_wrong_settings_are_named() -> None:
         ({"time_dim": 5}, "time_dim is 5"),
     ):
         with pytest.raises(UserError, match=said):
-            study.check(config | changed)
+            theory.check(config | changed)
     good = config["mixture"]
     mixture.make(good)
     for changed, said in (
@@ -136,16 +138,16 @@ def test_wrong_settings_are_named() -> None:
 
 def test_table_and_picture(tmp_path: Path) -> None:
     config = theory_config.get_config().to_dict() | {"grid": 101}
-    actions = study.grid(config)
+    actions = theory.grid(config)
     found = [
-        study.Curve(weights, seed, -MIXTURE.log_density(actions) + 0.1)
+        theory.Curve(weights, seed, -MIXTURE.log_density(actions) + 0.1)
         for weights in ("edm", "elbo")
         for seed in (None, 0, 1)
     ]
-    rows = study.table(config, MIXTURE, found)
+    rows = theory.rows_of(config, MIXTURE, found)
     assert [row["denoiser"] for row in rows] == ["exact", "seed 0", "seed 1"] * 2
-    assert len(study.markdown(rows).splitlines()) == 8
-    figures.figure(config, MIXTURE, found, tmp_path / "theory.png")
+    assert len(study.table(theory.COLUMNS, rows).splitlines()) == 8
+    figures.draw(actions, MIXTURE, found, tmp_path / "theory.png")
     assert (tmp_path / "theory.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -161,6 +163,9 @@ def test_the_whole_command(tmp_path: Path) -> None:
     assert all(len(curve["nats"]) == 21 for curve in content["curves"])
     for name in ("theory.png", "table.md", "run.json"):
         assert (tmp_path / name).stat().st_size > 0
+    again = call("theory", f"--out={tmp_path}", *arguments)
+    assert again.returncode == 0 and again.stderr.count("already in") == 2
+    assert json.loads((tmp_path / "table.json").read_text()) == content
     wrong = call("theory", f"--out={tmp_path}", "--config.seeds=0")
     assert wrong.returncode == 2
     assert wrong.stderr == "error: seeds is 0; expected at least 1\n"
