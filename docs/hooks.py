@@ -96,14 +96,12 @@ def comments(config_type: Any) -> dict[str, str]:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             last = node.end_lineno or node.lineno
             text = lines[last - 1].partition("  # ")[2]
-            if not text:
-                raise PluginError(f"{config_type.__name__}.{node.target.id} has no comment")
-            found[node.target.id] = text[0].upper() + text[1:]
+            found[node.target.id] = text[:1].upper() + text[1:]
     return found
 
 
 def accepted(algorithm: str, field: str, default: Any) -> str:
-    """What the algorithm says that it expected, where a field has a value that nobody could mean."""
+    """The range of a field, from the error that a value out of range raises."""
     from dtql_jax.algorithms import make_algorithm
     from dtql_jax.errors import UserError
 
