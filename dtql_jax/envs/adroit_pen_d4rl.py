@@ -16,10 +16,10 @@ DROPPED_BELOW = 0.075  # height of the pen, in metres
 
 
 class AdroitPenD4RL(AdroitHandPenEnv):
-    """Turn a pen in the hand until it points where it should."""
+    """A hand that turns a pen towards a target orientation."""
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """As Gymnasium-Robotics', but terminated where the pen has dropped."""
+        """Steps as Gymnasium-Robotics does, but terminates when the pen has dropped."""
         observation, reward, _, truncated, info = super().step(action)
         dropped = bool(self.data.xpos[self.obj_body_id][2] < DROPPED_BELOW)
         return observation, reward, dropped, truncated, info

@@ -1,10 +1,10 @@
 """D4RL's AntMaze on today's MuJoCo: the environment of D4RL's antmaze-* datasets.
 
-Not the AntMaze of Gymnasium-Robotics: that ant has another time step and stronger motors
-(0.01 s and gear 150 instead of 0.02 s and +-30), another coordinate system and other noise
-on starts and goals. Rebuilt from d4rl/locomotion (maze_env.py, ant.py,
-goal_reaching_env.py) and its ant.xml, which differs from Gymnasium's in the time step, the
-motors and the contacts only.
+Gymnasium-Robotics' AntMaze is another environment: its ant has another time step and stronger
+motors (0.01 s and gear 150 instead of 0.02 s and +-30), other coordinates and other noise on
+starts and goals. This one is rebuilt from d4rl/locomotion (maze_env.py, ant.py,
+goal_reaching_env.py) and its ant.xml, which differs from Gymnasium's only in the time step, the
+motors and the contacts.
 
 Coordinates are in metres; the start cell's centre is the origin, x grows with the column
 and y with the row of D4RL's maps. A time step is 0.1 s.
@@ -33,7 +33,7 @@ _FRAME_SKIP = 5
 _CONTROL_RANGE = 30.0
 GOAL_RADIUS = 0.5
 
-# rows as D4RL has them for evaluation: 1 a wall, 0 free, r the start, g the goal
+# D4RL's rows for evaluation: 1 a wall, 0 free, r the start, g the goal
 MAPS = {
     "umaze": ("11111", "1r001", "11101", "1g001", "11111"),
     "medium": (
@@ -62,7 +62,7 @@ MAPS = {
 
 @dataclasses.dataclass(frozen=True)
 class GridMaze:
-    """The maze as Gymnasium-Robotics' mazes describe themselves (attribute `maze`).
+    """The maze in the form of Gymnasium-Robotics' mazes (attribute `maze`).
 
     Attributes:
       maze_map: rows from the largest y to the smallest: 1 a wall, 0 free, "r" the start,
@@ -82,16 +82,16 @@ def cell_centre(row: int, column: int) -> tuple[float, float]:
 
 
 class AntMazeD4RL(mujoco_env.MujocoEnv):
-    """An ant that is rewarded for reaching a goal which it does not see.
+    """An ant that is rewarded for reaching a goal it does not observe.
 
     Observation: float64 [29], qpos[:15] (position x, y, z, orientation as a quaternion,
     eight joint angles) and qvel[:14]. Action: float32 [8] in [-1, 1], mapped linearly onto
     the motors' range. Reward: 1 within 0.5 of the goal, else 0; the episode ends there.
-    The time limit (700 steps in umaze, 1000 in medium and large) is the caller's.
+    The caller sets the time limit (700 steps in umaze, 1000 in medium and large).
 
     Attributes:
       goal: [2], position.
-      maze: its walls, for planners and pictures.
+      maze: its walls, for planners and figures.
     """
 
     metadata = {  # noqa: RUF012  (Gymnasium's interface)
@@ -106,13 +106,13 @@ class AntMazeD4RL(mujoco_env.MujocoEnv):
         render_mode: str | None = None,
         **rendering: Any,
     ):
-        """Builds the maze.
+        """Makes the environment.
 
         Args:
           maze: "umaze", "medium" or "large".
           goal_each_episode: whether each reset draws the goal anew (D4RL's v2). If not, the
-            first reset draws it and it stays for the life of the environment (v0), so an
-            environment's scores depend on the seed of its first reset.
+            first reset draws it for the life of the environment (v0), so scores depend on the
+            seed of the first reset.
           render_mode: Gymnasium's.
           **rendering: width, height and the like, for Gymnasium's MujocoEnv.
 
@@ -124,7 +124,7 @@ class AntMazeD4RL(mujoco_env.MujocoEnv):
         self._model_of_maze = _compiled(maze)
         self._goal_each_episode = goal_each_episode
         self._goal_cell = _find(maze, "g")
-        self.goal: np.ndarray | None = None
+        self.goal = np.full(2, np.nan)  # until the first reset
         self.maze = _grid(maze)
         (x, y), rows, columns = self.maze.middle, len(MAPS[maze]), len(MAPS[maze][0])
         camera = {
@@ -138,12 +138,12 @@ class AntMazeD4RL(mujoco_env.MujocoEnv):
             _FRAME_SKIP,
             gymnasium.spaces.Box(-np.inf, np.inf, (29,), np.float64),
             render_mode,
-            # a camera of its own, over the whole maze, instead of the one that follows the ant
+            # a camera over the whole maze instead of the one that follows the ant
             **({"camera_id": -1, "default_camera_config": camera} | rendering),
         )
 
-    def _initialize_simulation(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
-        # Gymnasium would compile a file; several environments share what is compiled once
+    def _initialize_simulation(self) -> tuple[Any, Any]:
+        # Gymnasium would compile a file for each environment; copying a model is faster
         model = copy.copy(self._model_of_maze)
         model.vis.global_.offwidth = max(model.vis.global_.offwidth, self.width)
         model.vis.global_.offheight = max(model.vis.global_.offheight, self.height)
@@ -158,13 +158,13 @@ class AntMazeD4RL(mujoco_env.MujocoEnv):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Puts the ant at the start and draws a goal.
 
-        The start is disturbed as D4RL does it: U(-0.1, 0.1) on all of qpos, 0.1 N(0, 1) on
-        qvel. The goal is the goal cell's centre + U(0, 1)^2 + U(0, 0.5)^2.
+        The start has D4RL's noise: U(-0.1, 0.1) on all of qpos, 0.1 N(0, 1) on qvel. The goal is
+        the goal cell's centre + U(0, 1)^2 + U(0, 0.5)^2.
 
         Args:
-          seed: of this and the following draws.
-          options: "start" and "goal", positions [2] to have instead; a given start is
-            exact. A given goal stays where goals are not drawn in each episode.
+          seed: seeds this and the following resets.
+          options: positions [2] under "start" and "goal" to use instead. A given start has no
+            noise. A given goal is kept where goals are not drawn in each episode.
 
         Returns:
           (observation [29], {"goal": [2]}).
@@ -174,7 +174,7 @@ class AntMazeD4RL(mujoco_env.MujocoEnv):
         mujoco.mj_resetData(self.model, self.data)
         if options.get("goal") is not None:
             self._set_goal(np.asarray(options["goal"], np.float64))
-        elif self.goal is None or self._goal_each_episode:
+        elif self._goal_each_episode or np.isnan(self.goal).any():
             self._set_goal(
                 np.asarray(cell_centre(*self._goal_cell))
                 + self.np_random.uniform(0.0, 1.0, 2)
@@ -190,7 +190,7 @@ class AntMazeD4RL(mujoco_env.MujocoEnv):
         return self._observation(), {"goal": self.goal.copy()}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Moves on by 0.1 s; see the class for rewards and ends. info: "success"."""
+        """Advances by 0.1 s; `info` holds "success"."""
         self.data.ctrl[:] = _CONTROL_RANGE * np.clip(action, -1.0, 1.0)
         mujoco.mj_step(self.model, self.data, nstep=_FRAME_SKIP)
         reached = bool(np.hypot(*(self.data.qpos[:2] - self.goal)) <= GOAL_RADIUS)
@@ -224,7 +224,7 @@ def _find(maze: str, kind: str) -> tuple[int, int]:
 
 
 @functools.cache
-def _compiled(maze: str) -> mujoco.MjModel:
+def _compiled(maze: str) -> Any:
     return mujoco.MjModel.from_xml_string(_xml(maze))
 
 
@@ -232,14 +232,14 @@ def _xml(maze: str) -> str:
     """Returns the model: Gymnasium's ant.xml with D4RL's physics, walls and a mark at the goal."""
     assets = pathlib.Path(mujoco_env.__file__).parent / "assets"
     root = ElementTree.parse(assets / "ant.xml").getroot()
-    root.find("option").set("timestep", str(_TIME_STEP))
-    geom = root.find("default/geom")
+    option, geom, world = map(root.find, ("option", "default/geom", "worldbody"))
+    assert option is not None and geom is not None and world is not None
+    option.set("timestep", str(_TIME_STEP))
     geom.set("solref", ".02 1")
     geom.set("solimp", ".8 .8 .01")
     for motor in root.findall("actuator/motor"):
         motor.set("ctrlrange", f"{-_CONTROL_RANGE} {_CONTROL_RANGE}")
         del motor.attrib["gear"]
-    world = root.find("worldbody")
     half = CELL_SIZE / 2
     for row, cells in enumerate(MAPS[maze]):
         for column, cell in enumerate(cells):
@@ -256,7 +256,7 @@ def _xml(maze: str) -> str:
                     conaffinity="1",
                     rgba="0.7 0.5 0.3 1",
                 )
-    # above the floor: MuJoCo takes a site at its body's origin as one that never moves from it
+    # Above the floor, because MuJoCo treats a site at its body's origin as fixed to it.
     ElementTree.SubElement(
         world,
         "site",

@@ -3,18 +3,17 @@
 Observation, 60 entries (d4rl/kitchen: kitchen_multitask_v0.py, kitchen_envs.py):
     0 to 8   joint positions of the robot; FrankaKitchen's entries 0 to 8
     9 to 29  positions of the objects; FrankaKitchen's entries 18 to 38
-   30 to 59  goal, laid out as the first 30: the subtasks' elements where they should be,
+   30 to 59  goal, in the order of the first 30: the goal positions of the subtasks' elements,
              0 elsewhere
 Velocities (FrankaKitchen's entries 9 to 17 and 39 to 58) are not observed.
 
-Noise: D4RL adds 0.1 times each joint's amplitude, uniformly, to what is observed, ten
-times FrankaKitchen's for the robot and two hundred times for the objects. The amplitudes
-are those of the same file, franka_config.xml, which FrankaKitchen's objects are read one
-joint too early from.
+Noise: D4RL adds 0.1 times each joint's amplitude, uniformly, to the observation, ten times
+FrankaKitchen's noise for the robot and two hundred times for the objects. Both read the
+amplitudes from franka_config.xml, but FrankaKitchen reads the objects' one joint too early.
 
 Elements, their goals, the threshold of 0.3, the start, the reward (each subtask once) and the
-end (all subtasks done) are the same in both. What differs is left as it is: today's MuJoCo,
-and success is seen in the state itself, where D4RL sees it through the noise.
+end (all subtasks done) are the same in both. Two differences remain: the MuJoCo version, and
+success, which is read from the state here and from the noisy observation in D4RL.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ class KitchenD4RL(gymnasium.Env):
         """Makes a kitchen.
 
         Args:
-          tasks_to_complete: subtasks, in FrankaKitchen's words ("microwave", "kettle", ...).
+          tasks_to_complete: subtasks by FrankaKitchen's names ("microwave", "kettle", ...).
           render_mode: Gymnasium's.
 
         Raises:
@@ -56,7 +55,7 @@ class KitchenD4RL(gymnasium.Env):
         if unknown:
             near = near_matches(str(unknown[0]), OBS_ELEMENT_GOALS)
             raise UserError(f"unknown subtask {unknown[0]!r}: {near}")
-        # D4RL's noise on the robot enters its control too, through the observed positions
+        # the robot's controller uses the observed positions, D4RL's noise included
         self._kitchen = KitchenEnv(
             list(tasks_to_complete), robot_noise_ratio=NOISE_RATIO, render_mode=render_mode
         )
@@ -70,28 +69,28 @@ class KitchenD4RL(gymnasium.Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """As FrankaKitchen's."""
+        """Resets as FrankaKitchen does."""
         super().reset(seed=seed)
         given, info = self._kitchen.reset(seed=seed)
         return self._observation(given), info
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """As FrankaKitchen's."""
+        """Steps as FrankaKitchen does."""
         given, reward, terminated, truncated, info = self._kitchen.step(action)
         return self._observation(given), reward, terminated, truncated, info
 
     def render(self) -> Any:
-        """As FrankaKitchen's."""
+        """Renders as FrankaKitchen does."""
         return self._kitchen.render()
 
     def close(self) -> None:
-        """As FrankaKitchen's."""
+        """Closes the simulator."""
         self._kitchen.close()
 
     def _observation(self, given: dict[str, Any]) -> np.ndarray:
         robot = self._kitchen.robot_env
-        # one amplitude for each velocity, of which the kettle has six, and seven positions: the
-        # file's next line, which Gymnasium-Robotics does not read, has the first one's value
+        # The file has an amplitude for each position; Gymnasium-Robotics reads one for each
+        # velocity, one fewer for the kettle. The missing value equals the kettle's first one.
         amplitudes = robot.robot_pos_noise_amp[_ROBOT:]
         amplitudes = np.append(amplitudes, amplitudes[_KETTLE])
         noise = NOISE_RATIO * amplitudes * self.np_random.uniform(-1.0, 1.0, len(amplitudes))

@@ -1,7 +1,7 @@
-"""From an `EnvSpec` to a Gymnasium environment with flat float32 observations.
+"""Makes the Gymnasium environment of an `EnvSpec`, with flat float32 observations.
 
-Nothing heavy is imported before an environment is asked for, and Gymnasium-Robotics
-only where the id is not one of Gymnasium's own.
+Gymnasium is imported when the first environment is made, and Gymnasium-Robotics only for ids
+that Gymnasium does not know: together they take a second.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import io
 import pathlib
 import warnings
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,8 +23,7 @@ from dtql_jax.errors import UserError, near_matches
 if TYPE_CHECKING:
     import gymnasium
 
-# this project's own environments: (entry point, whether it builds on Gymnasium-Robotics); the
-# time limit is that of the spec
+# Environments of this package: (entry point, whether it builds on Gymnasium-Robotics).
 OWN = {
     "dtql_jax/AntMazeD4RL-v0": ("dtql_jax.envs.antmaze_d4rl:AntMazeD4RL", False),
     "dtql_jax/AdroitPenD4RL-v0": ("dtql_jax.envs.adroit_pen_d4rl:AdroitPenD4RL", True),
@@ -32,47 +32,50 @@ OWN = {
 
 
 def make_env(spec: EnvSpec, render_mode: str | None = None) -> gymnasium.Env:
-    """Makes the environment that a spec describes, with flat observations.
+    """Makes the environment of a spec, with flat observations.
 
     Args:
-      spec: what to make.
+      spec: the environment.
       render_mode: Gymnasium's, for example "rgb_array"; None: no rendering.
 
     Returns:
-      an environment whose observations are float32 vectors [O]: the entries of a dict
-      observation in the order of `spec.observation_keys`, or the flat observation
-      itself. It is truncated after `spec.max_episode_steps` steps.
+      An environment whose observations are float32 vectors [O]: the parts of a dict observation
+      in the order of `spec.observation_keys`, or the flat observation itself. It is truncated
+      after `spec.max_episode_steps` steps.
 
     Raises:
-      UserError: the id, an argument, an attribute or an observation key is unknown.
+      UserError: the id, an argument, an attribute or an observation key is unknown, or the
+        installed MuJoCo cannot build the environment.
     """
     return _flat_observation_class()(make_base_env(spec, render_mode), spec)
 
 
 def make_base_env(spec: EnvSpec, render_mode: str | None = None) -> gymnasium.Env:
-    """Makes the same environment with its observations as they come (mazes: a dict).
+    """Makes the environment of a spec with its own observations (mazes: a dict).
 
-    This is what datasets are recorded in; arguments and errors as in `make_env`.
+    Datasets are recorded in it. Arguments and errors are those of `make_env`.
     """
     import gymnasium
 
     register(spec.env_id)
     try:
         with warnings.catch_warnings():
-            # D4RL's locomotion data belongs to the -v4 environments, newer ones or not
+            # D4RL's locomotion data was recorded in the -v4 environments
             warnings.filterwarnings("ignore", message=".*is out of date.*")
             env = gymnasium.make(
                 spec.env_id,
                 max_episode_steps=spec.max_episode_steps,
                 disable_env_checker=True,
-                # an environment of a user's own may not know the word
+                # a user's environment may not take render_mode
                 **({} if render_mode is None else {"render_mode": render_mode}),
                 **spec.kwargs,
             )
-    except (TypeError, gymnasium.error.Error) as error:
-        reason = " ".join(str(error).split())
+    except UserError:
+        raise
+    except Exception as error:  # MuJoCo and the environments raise all kinds
         raise UserError(
-            f"environment {spec.env_id!r} cannot be made with {dict(spec.kwargs)}: {reason}"
+            f"environment {spec.env_id!r} cannot be made with {dict(spec.kwargs)}: "
+            f"{_reason(error)}{_mujoco_hint(spec.env_id)}"
         ) from error
     _remove_maze_file(env)
     for name, value in spec.attributes.items():
@@ -85,8 +88,19 @@ def make_base_env(spec: EnvSpec, render_mode: str | None = None) -> gymnasium.En
     return env
 
 
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _mujoco_hint(env_id: str) -> str:
+    """Names the installed MuJoCo, and the releases that can build a kitchen."""
+    if "Kitchen" not in env_id:
+        return ""
+    return f" (MuJoCo {version('mujoco')} is installed; FrankaKitchen needs mujoco<3.12)"
+
+
 def register(env_id: str) -> None:
-    """Makes sure that Gymnasium knows `env_id`.
+    """Registers the environments of Gymnasium-Robotics or this package where `env_id` is one.
 
     Raises:
       UserError: neither Gymnasium, Gymnasium-Robotics nor this project has it.
@@ -97,8 +111,7 @@ def register(env_id: str) -> None:
         return
     entry_point, robotics = OWN.get(env_id, (None, True))
     if robotics:
-        # the notice on rewards of some Adroit ids that Gymnasium-Robotics prints at each import
-        # would otherwise stand in the output of every worker
+        # hides a notice about Adroit's rewards, printed by every process that imports it
         with contextlib.redirect_stderr(io.StringIO()):
             import gymnasium_robotics
 
@@ -109,8 +122,8 @@ def register(env_id: str) -> None:
         return
     if env_id.startswith("dtql_jax/"):
         raise UserError(
-            f"environment {env_id!r} is not part of this version: data of this source can be "
-            "loaded and trained on, but not evaluated"
+            f"environment {env_id!r} is not part of this version: its data can be trained on, but "
+            "not evaluated"
         )
     raise UserError(
         f"unknown environment id {env_id!r}: {near_matches(env_id, list(gymnasium.registry))}"
@@ -120,14 +133,14 @@ def register(env_id: str) -> None:
 def join_observation(
     observation: Mapping[str, Any] | np.ndarray, keys: tuple[str, ...]
 ) -> np.ndarray:
-    """Puts the parts of observations together along their last axis.
+    """Concatenates the parts of observations along their last axis.
 
     Args:
       observation: a mapping of arrays [..., O_k], or one array [..., O].
       keys: the parts in order; empty where `observation` is one array.
 
     Returns:
-      float32 [..., sum of O_k].
+      [..., sum of O_k] float32.
     """
     if not keys:
         return np.asarray(observation, np.float32)
@@ -136,7 +149,7 @@ def join_observation(
 
 
 def _remove_maze_file(env: gymnasium.Env) -> None:
-    """Deletes the XML that a maze writes into the temporary folder and reads only once."""
+    """Deletes the XML file that a maze writes into the temporary folder and reads once."""
     path = getattr(env.unwrapped, "tmp_xml_file_path", None)
     if path is not None:
         pathlib.Path(path).unlink(missing_ok=True)
@@ -144,7 +157,7 @@ def _remove_maze_file(env: gymnasium.Env) -> None:
 
 @functools.cache
 def _flat_observation_class() -> type:
-    """Returns the wrapper class; a function, because its base class is imported late."""
+    """Returns the wrapper class; a function, so that gymnasium is imported late."""
     import gymnasium
 
     class FlatObservation(gymnasium.ObservationWrapper):
@@ -163,7 +176,7 @@ def _flat_observation_class() -> type:
 
 
 def _part_sizes(space: gymnasium.Space, spec: EnvSpec) -> list[int]:
-    """Returns the length of each part of the flat observation; checks that each is a vector."""
+    """Returns the length of each part of the flat observation; each must be a vector."""
     import gymnasium
 
     parts = {"observation": space}

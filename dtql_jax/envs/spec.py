@@ -1,4 +1,4 @@
-"""What an evaluation environment is, as plain data that can be stored and sent to workers."""
+"""The description of an evaluation environment, as plain data."""
 
 import dataclasses
 from typing import Any
@@ -8,18 +8,18 @@ from dtql_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class EnvSpec:
-    """An environment with flat observations, described by JSON-able values.
+    """An environment with flat observations, described by JSON-serialisable values.
 
     Attributes:
       env_id: Gymnasium id, for example "PointMaze_UMaze-v3".
       max_episode_steps: time limit in environment steps.
       kwargs: keyword arguments of `gymnasium.make`.
-      observation_keys: keys of a dict observation, in the order in which they are
-        put together into one vector; empty where observations are flat already.
+      observation_keys: keys of a dict observation, in the order in which they are concatenated;
+        empty where observations are flat.
       attributes: attributes set on the unwrapped environment after making it
         (mazes: `position_noise_range`).
-      success: what counts as a success: "reward" (any reward above 0: mazes),
-        "none" (locomotion; only returns are reported).
+      success: "reward" (an episode with any reward above 0 is a success: mazes) or "none"
+        (locomotion: only returns are reported).
     """
 
     env_id: str
@@ -34,7 +34,7 @@ class EnvSpec:
             raise UserError(f"success of {self.env_id} is {self.success!r}; known: reward, none")
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the fields as a JSON-able dict; `EnvSpec.from_dict` reads it back."""
+        """Returns the fields as a JSON-serialisable dict; `EnvSpec.from_dict` reads it back."""
         return dataclasses.asdict(self) | {"observation_keys": list(self.observation_keys)}
 
     @classmethod

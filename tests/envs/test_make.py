@@ -100,6 +100,21 @@ def test_errors_name_the_cause(spec, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_kitchen_that_mujoco_cannot_build_is_one_line():
+    def broken(**_):
+        raise AssertionError  # as Gymnasium-Robotics raises with MuJoCo 3.17
+
+    gymnasium.register("dtql_test/Kitchen-v0", broken)
+    try:
+        with pytest.raises(
+            UserError, match=r"AssertionError \(MuJoCo .*needs mujoco<3\.12"
+        ) as caught:
+            make_env(EnvSpec("dtql_test/Kitchen-v0", 10))
+    finally:
+        del gymnasium.registry["dtql_test/Kitchen-v0"]
+    assert "\n" not in str(caught.value)
+
+
 def test_robotics_environments_register_without_a_word(capfd):
     register("PointMaze_UMaze-v3")
     assert capfd.readouterr() == ("", "")
