@@ -92,9 +92,9 @@ DESCRIPTIONS = {
     "random": "random actions, each held for 10 to 70 steps",
 }
 
-# Episodes in one file of a collection, the unit in which processes work and which a killed
-# one loses: a few seconds.
-SHARD_EPISODES = {"pointmaze": 50, "antmaze": 32, "policy": 20, "random": 10}
+# Episodes in one part of a collection, the unit of work of a process, which a killed collection
+# loses: a few seconds.
+PART_EPISODES = {"pointmaze": 50, "antmaze": 32, "policy": 20, "random": 10}
 
 
 def make_behaviour(

@@ -1,12 +1,11 @@
-"""Datasets collected here: a behaviour policy in the real simulator, recorded by Minari.
+"""Collects datasets: a behaviour acts in the simulator and Minari stores the episodes.
 
-The result is an ordinary local Minari dataset in Minari's own store, with a name of its
-own ("dtql_jax/pointmaze/umaze-v0"). It is there whole or not at all, collected once
-however many processes ask for it (see `datasets.store`), and on all cores; a collection
-that was killed goes on where it stopped (see `datasets.collection`).
+The result is an ordinary local Minari dataset with a name of its own
+("dtql_jax/pointmaze/umaze-v0"). It is complete or absent, and collected once however many
+processes ask for it (see `datasets.store`). A killed collection resumes (see `collect.pool`).
 
-Where a policy file plays, the first eight digits of its sha256 are part of the name, so
-that data of different policies never mixes.
+Where a policy file acts, the first eight digits of its sha256 are part of the name, so that data
+of different policies never mixes.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dtql_jax.collect import collection, policies, shards
-from dtql_jax.collect.behaviours import DESCRIPTIONS, SHARD_EPISODES, make_behaviour
-from dtql_jax.collect.collection import Plan
+from dtql_jax.collect import policies, pool
+from dtql_jax.collect.behaviours import DESCRIPTIONS, PART_EPISODES, make_behaviour
 from dtql_jax.collect.policies import BehaviourPolicy
+from dtql_jax.collect.pool import Plan
 from dtql_jax.datasets import store
 from dtql_jax.datasets.sources import GeneratedSource
 from dtql_jax.errors import UserError
@@ -43,7 +42,7 @@ def dataset_id(
     seed: int,
     behaviour: Sequence[BehaviourPolicy] = (),
 ) -> str:
-    """Returns the Minari id of a collection; other sizes, seeds and policies have other names."""
+    """Returns the Minari id of a collection; it depends on size, seed and policies."""
     name = source.dataset_name
     if behaviour:
         name += f"-policy{policies.digest(behaviour)[:8]}"
@@ -53,10 +52,10 @@ def dataset_id(
 
 
 def behaviour_files(source: GeneratedSource, behaviour_policy: str | None) -> list[pathlib.Path]:
-    """Returns the policy files that play; [] where the behaviour has no need of one.
+    """Returns the policy files of a collection; [] where the behaviour needs none.
 
     Raises:
-      UserError: a policy is given where none is used.
+      UserError: a policy is given for a behaviour that needs none.
     """
     if not source.policy:
         if behaviour_policy:
@@ -79,17 +78,17 @@ def ensure(
     progress: Progress | None = None,
     report: Report,
 ) -> str:
-    """Returns the id of a collected dataset; collects it first if it is not there.
+    """Returns the id of a collected dataset; collects it first if it does not exist.
 
     Args:
       source: what to collect.
-      transitions: how many; None: as many as the source says.
-      seed: of starts, goals and noise. The same seed gives the same data.
-      behaviour_policy: path of the policy that plays, or several separated by commas that
-        play equal shares; None: the ones that come with the package.
-      processes: how many play; None: one a core where that pays. The data is the same.
+      transitions: how many; None: the source's usual number.
+      seed: seed of starts, goals and noise. The same seed gives the same data.
+      behaviour_policy: path of the acting policy, or several separated by commas that play equal
+        shares; None: the ones that come with the package.
+      processes: how many play; None: one per core where that pays off. The data is the same.
       quiet: no progress bar.
-      progress: receives (transitions done, in all) in place of a progress bar.
+      progress: receives (transitions done, in all) instead of a progress bar.
       report: receives the cost before the work starts.
 
     Raises:
@@ -100,7 +99,7 @@ def ensure(
     if transitions < 1 or seed < 0:
         raise UserError(
             f"cannot collect {transitions} transitions with seed {seed}; expected at least one "
-            "transition and a seed that is not negative"
+            "transition and a seed >= 0"
         )
     files = behaviour_files(source, behaviour_policy)
     behaviour = [policies.read_policy(file) for file in files]
@@ -109,166 +108,159 @@ def ensure(
     name = dataset_id(source, transitions, seed, behaviour)
     if store.is_local(name):
         return name
-    job = _Job(
-        name=name,
-        source=source,
-        behaviour=behaviour,
-        plans=_plans(source, files, behaviour, transitions, seed),
+    collection = _Collection(
+        name,
+        source,
+        behaviour,
+        plans=make_plans(source, files, behaviour, transitions, seed),
         folder=store.episodes_folder(name),
-        root=store.datasets_root(),
-        report=report,
         note="" if behaviour_policy else policies.shipped_note(source.policy),
     )
+    root = store.datasets_root()  # `store.make` redirects Minari's store meanwhile
 
     def write() -> None:
         try:
-            _write(job, processes, quiet, progress)
+            collection.write(processes, _Bar(transitions, quiet, progress), report, root)
         except OSError as error:
             reason = " ".join(str(error).split())
             raise UserError(
-                f"collecting {name} failed: {reason}; what was played is kept in {job.folder}, "
-                "collect again to go on with it"
+                f"collecting {name} failed: {reason}; finished parts are kept in "
+                f"{collection.folder}, collect again to resume"
             ) from error
 
     try:
         store.make(name, write, report)
     except KeyboardInterrupt:
-        report(f"what was played of {name} is kept; collect again to go on with it")
+        report(f"finished parts of {name} are kept; collect again to resume")
         raise
-    shutil.rmtree(job.folder, ignore_errors=True)
+    shutil.rmtree(collection.folder, ignore_errors=True)
     return name
 
 
-@dataclasses.dataclass(frozen=True)
-class _Job:
-    """A dataset to be collected: its name, what plays, and where the episodes go meanwhile."""
-
-    name: str
-    source: GeneratedSource
-    behaviour: Sequence[BehaviourPolicy]
-    plans: Sequence[Plan]
-    folder: pathlib.Path
-    root: pathlib.Path
-    report: Report
-    note: str
-
-    @property
-    def transitions(self) -> int:
-        return sum(plan.transitions for plan in self.plans)
-
-    @property
-    def seed(self) -> int:
-        return self.plans[0].seed
-
-
-def _plans(
+def make_plans(
     source: GeneratedSource,
     files: Sequence[pathlib.Path],
     behaviour: Sequence[BehaviourPolicy],
     transitions: int,
     seed: int,
 ) -> list[Plan]:
-    """Returns one plan a policy, with equal shares of the transitions."""
-    parts = max(len(files), 1)
-    shares = [transitions // parts + (part < transitions % parts) for part in range(parts)]
+    """Returns one plan per policy, with equal shares of the transitions."""
+    number = max(len(files), 1)
     return [
         Plan(
             env=source.recording_env(),
             behaviour=source.collector,
             settings=source.settings,
-            policy=str(files[part]) if files else "",
-            policy_sha256=behaviour[part].sha256 if files else "",
+            policy=str(files[i]) if files else "",
+            policy_sha256=behaviour[i].sha256 if files else "",
             seed=seed,
-            part=part,
-            transitions=share,
-            shard_episodes=SHARD_EPISODES[source.collector],
+            index=i,
+            transitions=transitions // number + (i < transitions % number),
+            part_episodes=PART_EPISODES[source.collector],
         )
-        for part, share in enumerate(shares)
+        for i in range(number)
     ]
 
 
-def _write(job: _Job, processes: int | None, quiet: bool, progress: Progress | None = None) -> None:
-    """Plays all episodes and writes them as a Minari dataset into Minari's present store."""
-    from dtql_jax.envs.make import make_base_env
+@dataclasses.dataclass(frozen=True)
+class _Collection:
+    """A dataset to be collected: its id, source, policies and plans, and the folder of its parts.
 
-    source, total = job.source, job.transitions
-    env, eval_env = make_base_env(source.recording_env()), make_base_env(source.env)
-    try:
-        for policy in job.behaviour or [None]:
-            # a policy that does not fit is refused before anything is said of costs
-            make_behaviour(source.collector, env, policy, source.settings)
-        ready = collection.prepare(job.folder, job.plans)
-        seconds = (total - ready) / source.transitions_per_second
-        if processes is None:
-            processes = collection.choose_processes(seconds)
-        job.report(_cost(job, ready, seconds, processes))
-        with _progress(total, ready, quiet, progress) as advance:
-            collection.collect(job.folder, job.plans, processes, advance)
-        _create(job, env, eval_env)
-    finally:
-        env.close()
-        eval_env.close()
+    `note` is a remark on the policies for the dataset's metadata.
+    """
 
+    name: str
+    source: GeneratedSource
+    behaviour: Sequence[BehaviourPolicy]
+    plans: Sequence[Plan]
+    folder: pathlib.Path
+    note: str
 
-def _cost(job: _Job, ready: int, seconds: float, processes: int) -> str:
-    """Returns the line that is said before the work starts."""
-    cores = max(processes, 1)
-    line = (
-        f"collecting {job.transitions:,} transitions of {job.source.env.env_id} (seed {job.seed}): "
-        f"about {_duration(seconds / cores)} on {'one core' if cores == 1 else f'{cores} cores'} "
-        f"and {job.transitions * job.source.bytes_per_transition / 1e6:.0f} MB in {job.root}"
-    )
-    return line + (f"; {ready:,} are there from before" if ready else "")
+    def write(self, processes: int | None, bar: _Bar, report: Report, root: pathlib.Path) -> None:
+        """Plays all episodes and writes them as a Minari dataset into Minari's current store."""
+        from dtql_jax.envs.make import make_base_env
 
+        source = self.source
+        env, eval_env = make_base_env(source.recording_env()), make_base_env(source.env)
+        try:
+            for policy in self.behaviour or [None]:
+                # refuses a policy that does not fit before the cost is reported
+                make_behaviour(source.collector, env, policy, source.settings)
+            ready = pool.prepare(self.folder, self.plans)
+            seconds = (bar.total - ready) / source.transitions_per_second
+            processes = processes or pool.choose_processes(seconds)
+            report(self._cost(ready, seconds, processes, root))
+            with bar.shown(ready):
+                pool.collect(self.folder, self.plans, processes, bar.advance)
+            self.store(env, eval_env)
+        finally:
+            env.close()
+            eval_env.close()
 
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
-
-
-def _create(job: _Job, env: gymnasium.Env, eval_env: gymnasium.Env) -> None:
-    """Puts the shards of a finished collection together as one Minari dataset."""
-    import h5py
-    import minari
-
-    algorithm = DESCRIPTIONS[job.source.collector]
-    if job.behaviour:
-        names = ", ".join(f"{policy.name} (sha256 {policy.sha256})" for policy in job.behaviour)
-        algorithm += f": {names}"
-    if job.note:
-        algorithm += f"; {job.note}"
-    with warnings.catch_warnings():
-        # asks for an e-mail address and a link, which a collection on this machine has not
-        warnings.filterwarnings("ignore", message=".*is set to None.*")
-        # of a collector that has recorded nothing: the metadata, and no episode yet
-        dataset = minari.DataCollector(env, data_format="hdf5").create_dataset(
-            job.name,
-            eval_env=eval_env.spec,
-            algorithm_name=algorithm,
-            author="dtql-jax",
-            description=(
-                f"{job.transitions} transitions of {job.source.env.env_id} collected by dtql-jax "
-                f"with seed {job.seed}: {algorithm}. Not one of D4RL's datasets."
-            ),
-            requirements=[
-                f"{package}=={importlib.metadata.version(package)}"
-                for package in ("mujoco", "gymnasium", "gymnasium-robotics")
-            ],
+    def _cost(self, ready: int, seconds: float, processes: int, root: pathlib.Path) -> str:
+        """Returns the line that is reported before the work starts."""
+        transitions = sum(plan.transitions for plan in self.plans)
+        seconds /= processes
+        duration = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+        line = (
+            f"collecting {transitions:,} transitions of {self.source.env.env_id} (seed "
+            f"{self.plans[0].seed}): about {duration} on "
+            f"{'one core' if processes == 1 else f'{processes} cores'} and "
+            f"{transitions * self.source.bytes_per_transition / 1e6:.0f} MB in {root}"
         )
-    returns: dict[int, list[float]] = {plan.part: [] for plan in job.plans}
-    data = dataset.storage.data_path / shards.DATA_FILE
-    with h5py.File(data, "a", track_order=True) as file:
-        for plan, path, lacking in collection.shards(job.folder, job.plans):
-            returns[plan.part] += shards.append(file, path, lacking)
-    facts = {
-        "total_episodes": sum(map(len, returns.values())),
-        "total_steps": job.transitions,
-        "dtql_jax": [_account(plan, returns[plan.part]) for plan in job.plans],
-    }
-    dataset.storage.update_metadata(facts | {"dataset_size": dataset.storage.get_size()})
+        return line + (f"; {ready:,} are there already" if ready else "")
+
+    def store(self, env: gymnasium.Env, eval_env: gymnasium.Env) -> None:
+        """Writes the finished parts as one Minari dataset."""
+        import minari
+        from minari.data_collector import EpisodeBuffer
+
+        algorithm = DESCRIPTIONS[self.source.collector]
+        if self.behaviour:
+            files = (f"{policy.name} (sha256 {policy.sha256})" for policy in self.behaviour)
+            algorithm += f": {', '.join(files)}"
+        if self.note:
+            algorithm += f"; {self.note}"
+        transitions, seed = sum(plan.transitions for plan in self.plans), self.plans[0].seed
+        returns: list[list[float]] = [[] for _ in self.plans]
+        statistics: list[dict] = []
+
+        def buffers() -> Iterator[EpisodeBuffer]:
+            for plan in self.plans:
+                for episode in pool.episodes(self.folder, plan):
+                    fields = episode._asdict()
+                    returns[plan.index].append(float(episode.rewards.sum()))
+                    statistics.append(minari.EpisodeMetadataCallback()(fields))
+                    yield EpisodeBuffer(**fields)
+
+        episodes: Any = buffers()  # Minari only iterates, so one part is in memory at a time
+        with warnings.catch_warnings():
+            # Minari asks for an e-mail address and a link, which a local collection has not
+            warnings.filterwarnings("ignore", message=".*is set to None.*")
+            dataset = minari.create_dataset_from_buffers(
+                self.name,
+                episodes,
+                env=env,
+                eval_env=eval_env.spec,
+                algorithm_name=algorithm,
+                author="dtql-jax",
+                description=(
+                    f"{transitions} transitions of {self.source.env.env_id} collected by dtql-jax "
+                    f"with seed {seed}: {algorithm}. Not one of D4RL's datasets."
+                ),
+                requirements=[
+                    f"{package}=={importlib.metadata.version(package)}"
+                    for package in ("mujoco", "gymnasium", "gymnasium-robotics")
+                ],
+                data_format="hdf5",
+            )
+        dataset.storage.update_episode_metadata(statistics)
+        records = [_record(plan, returns[plan.index]) for plan in self.plans]
+        dataset.storage.update_metadata({"dtql_jax": records})
 
 
-def _account(plan: Plan, returns: Sequence[float]) -> dict[str, Any]:
-    """Returns what the metadata keep of one plan: what played, and the returns it had."""
+def _record(plan: Plan, returns: Sequence[float]) -> dict[str, Any]:
+    """Returns the metadata of one plan: its behaviour, and the returns of its episodes."""
     return {
         "policy": pathlib.Path(plan.policy).name,
         "policy_sha256": plan.policy_sha256,
@@ -282,35 +274,37 @@ def _account(plan: Plan, returns: Sequence[float]) -> dict[str, Any]:
     }
 
 
-@contextlib.contextmanager
-def _progress(
-    total: int, ready: int, quiet: bool, progress: Progress | None
-) -> Iterator[Callable[[int], None]]:
-    """Shows a progress bar on stderr; yields the function that moves it on by some steps."""
-    import rich.console
-    import rich.progress
+class _Bar:
+    """A progress bar of transitions on stderr, or a function that receives them."""
 
-    bar = rich.progress.Progress(
-        rich.progress.TextColumn("{task.description}"),
-        rich.progress.BarColumn(),
-        rich.progress.MofNCompleteColumn(),
-        rich.progress.TimeRemainingColumn(),
-        console=rich.console.Console(stderr=True),
-        disable=quiet or progress is not None,
-    )
-    done = ready
-    with bar:
-        row = bar.add_task("transitions", total=total, completed=ready)
-        if progress is not None:
-            progress(ready, total)
+    def __init__(self, total: int, quiet: bool, progress: Progress | None):
+        import rich.console
+        import rich.progress
 
-        def advance(steps: int) -> None:
-            nonlocal done
-            done += steps
-            # whole shards are played, so the last ones go beyond the total
-            bar.update(row, completed=min(done, total))
-            if progress is not None:
-                progress(min(done, total), total)
+        self.total, self._progress = total, progress
+        self._bar = rich.progress.Progress(
+            rich.progress.TextColumn("{task.description}"),
+            rich.progress.BarColumn(),
+            rich.progress.MofNCompleteColumn(),
+            rich.progress.TimeRemainingColumn(),
+            console=rich.console.Console(stderr=True),
+            disable=quiet or progress is not None,
+        )
+        self._row = self._bar.add_task("transitions", total=total)
+        self._done = 0
 
-        yield advance
-        bar.update(row, completed=total)
+    @contextlib.contextmanager
+    def shown(self, ready: int) -> Iterator[None]:
+        """Shows the bar, `ready` transitions of it done."""
+        with self._bar:
+            self.advance(ready)
+            yield
+            self._bar.update(self._row, completed=self.total)
+
+    def advance(self, steps: int) -> None:
+        """Adds finished transitions."""
+        # parts may hold more transitions than are missing
+        self._done = min(self._done + steps, self.total)
+        self._bar.update(self._row, completed=self._done)
+        if self._progress is not None:
+            self._progress(self._done, self.total)

@@ -1,7 +1,7 @@
-"""Episodes: what plays them, and how one is played.
+"""Behaviours, and episodes played by them.
 
-What plays is a `Behaviour`. Everything random comes from the episode's own generator,
-so an episode is the same in whatever process, and after whichever others, it is played.
+All randomness of an episode comes from the episode's own generator. An episode is therefore the
+same in any process and after any other episodes.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ class Episode(NamedTuple):
     """One episode of T steps.
 
     Attributes:
-      seed: what the environment was reset with.
-      observations: [T + 1, O], or {key: [T + 1, O_key]}, as the environment gave them.
+      seed: seed of the environment's reset.
+      observations: [T + 1, O], or {key: [T + 1, O_key]}, as the environment returned them.
       actions: [T, A].
       rewards: [T] float64.
-      terminations: [T] bool, whether the task ended.
-      truncations: [T] bool, whether the recording ended.
+      terminations: [T] bool, true where the task ended.
+      truncations: [T] bool, true where the recording ended.
     """
 
     seed: int
@@ -34,11 +34,25 @@ class Episode(NamedTuple):
     terminations: np.ndarray
     truncations: np.ndarray
 
+    def first(self, steps: int) -> Episode:
+        """Returns the first `steps` steps; a cut episode is truncated unless it terminated."""
+        if steps >= len(self.rewards):
+            return self
+        observations = self.observations
+        if isinstance(observations, dict):
+            observations = {key: part[: steps + 1] for key, part in observations.items()}
+        else:
+            observations = observations[: steps + 1]
+        columns = [column[:steps].copy() for column in self[2:]]
+        terminations, truncations = columns[-2:]
+        truncations[-1] |= not terminations[-1]
+        return Episode(self.seed, observations, *columns)
+
 
 class Behaviour:
-    """What acts in a collection; this base class leaves resets and ends to the environment."""
+    """Acts in a collection. This base class leaves resets and ends to the environment."""
 
-    # False: the recording goes on past the task's end, up to the time limit or `arrived`
+    # False: record beyond the end of the task, up to the time limit or until `arrived`
     ends_with_task = True
 
     def begin(self, env: gymnasium.Env, seed: int, draws: np.random.Generator) -> Any:
@@ -51,11 +65,11 @@ class Behaviour:
         raise NotImplementedError
 
     def arrived(self, observation: Any) -> bool:
-        """Returns whether the behaviour is where it wanted to be; asked after each step."""
+        """Returns whether the behaviour has reached its own goal; called after each step."""
         return False
 
     def ends(self, observation: Any, terminated: bool, truncated: bool) -> tuple[bool, bool]:
-        """Returns (terminated, truncated) as they are recorded after a step."""
+        """Returns the recorded (terminated, truncated) of a step."""
         if self.ends_with_task:
             return bool(terminated), bool(truncated)
         return False, bool(truncated or self.arrived(observation))
@@ -66,8 +80,8 @@ def play(env: gymnasium.Env, behaviour: Behaviour, key: Sequence[int]) -> Episod
 
     Args:
       env: an environment with a time limit.
-      behaviour: what acts.
-      key: integers that make the episode's random numbers, none negative.
+      behaviour: chooses the actions.
+      key: integers >= 0 that seed the episode's generator.
     """
     draws = np.random.default_rng(key)
     seed = int(draws.integers(2**31))
@@ -95,4 +109,4 @@ def play(env: gymnasium.Env, behaviour: Behaviour, key: Sequence[int]) -> Episod
 def _stack(observations: Sequence[Any]) -> np.ndarray | dict[str, np.ndarray]:
     if not isinstance(observations[0], dict):
         return np.stack(observations)
-    return {key: np.stack([given[key] for given in observations]) for key in observations[0]}
+    return {key: np.stack([row[key] for row in observations]) for key in observations[0]}

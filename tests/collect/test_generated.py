@@ -2,25 +2,30 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
 import minari as minari_library
+import mujoco
 import numpy as np
 import pytest
 
-from dtql_jax.collect import generated
+from dtql_jax.collect import generated, pool
 from dtql_jax.datasets import load, minari, store
 from dtql_jax.datasets.registry import get_task
 from dtql_jax.errors import UserError
+from tests.datasets.dataset_files import policy_arrays, write_policy
 
 SOURCE = get_task("pointmaze-umaze").generated
+HOPPER = get_task("hopper-medium-replay").generated
+FINGERPRINT = "sha256:df5eaf244bdeffad72c13ab96acc227a9a0c2739a61d311ba3226b3f1a0d0c8a"
 
 COLLECT = """
 import sys
-from dtql_jax.datasets import generated
+from dtql_jax.collect import generated
 from dtql_jax.datasets.registry import get_task
 
 def report(line):
@@ -113,18 +118,17 @@ def test_a_collection_that_fails_keeps_its_episodes_and_frees_the_lock(lines, mo
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(generated, "_create", fail)
-        with pytest.raises(UserError, match="disk full; what was played is kept in"):
+        patch.setattr(generated.pool, "episodes", fail)
+        with pytest.raises(UserError, match="disk full; finished parts are kept in"):
             collect(50, lines)
     assert left_files() == [
         "collection.json",
         "dtql_jax__pointmaze__umaze-n50-seed0-v0.lock",
-        "main_data.hdf5",
-        "metadata.json",
+        "part0-000000.npz",
     ]
     assert "MINARI_DATASETS_PATH" in os.environ
     _, transitions, _ = collect(50, lines)
-    assert "50 are there from before" in lines[-1]
+    assert "50 are there already" in lines[-1]
     assert len(transitions.rewards) == 50
     # nothing but the dataset is left
     assert left_files().count("main_data.hdf5") == 1
@@ -166,6 +170,70 @@ def test_a_killed_collection_leaves_nothing_that_looks_whole(lines):
     assert list(work.glob("dtql_jax__*.*/")) != []
     store.make(name, lambda: None, lines)
     assert [path.name for path in work.iterdir() if path.is_dir()] == ["episodes"]
+    assert lines == []
+
+
+def test_a_dataset_collected_in_two_attempts_has_the_same_fingerprint(lines, monkeypatch):
+    monkeypatch.setattr(generated, "PART_EPISODES", {"pointmaze": 3})
+    options = {"transitions": 800, "seed": 1, "quiet": True, "report": lines}
+    name = generated.ensure(SOURCE, processes=2, **options)
+    _, at_once = minari.load([name], SOURCE, lines)
+    shutil.rmtree(store.datasets_root() / name)
+
+    # two parts were played before
+    plans = generated.make_plans(SOURCE, [], [], 800, 1)
+    folder = store.episodes_folder(name)
+    pool.prepare(folder, plans)
+    player = pool.Player(folder)
+    player.play(plans[0], 0, 800)
+    player.play(plans[0], 2, 800)
+    player.close()
+    lines.clear()
+    assert generated.ensure(SOURCE, **options) == name
+    assert "are there already" in lines[0]
+    assert not folder.exists()
+    _, resumed = minari.load([name], SOURCE, lines)
+    assert resumed["fingerprint"] == at_once["fingerprint"]
+
+
+def test_the_fingerprint_of_a_seed_stays_the_same(lines):
+    """The data of seed 0 with MuJoCo 3.2.7, as the first version recorded it."""
+    if mujoco.__version__ != "3.2.7":
+        pytest.skip("other versions of MuJoCo may play other episodes")
+    _, _, facts = collect(1000, lines)
+    assert facts["fingerprint"] == FINGERPRINT
+
+
+def test_several_policies_play_equal_shares(tmp_path, lines):
+    paths = [
+        write_policy(tmp_path / f"{k}.npz", policy_arrays(np.random.default_rng(k), 11, 3))
+        for k in range(3)
+    ]
+    options = {"behaviour_policy": ",".join(paths), "quiet": True, "report": lines}
+    name = generated.ensure(HOPPER, transitions=200, **options)
+    arrays, facts = minari.load([name], HOPPER, lines)
+    assert name.startswith("dtql_jax/hopper-policy") and "medium" not in name
+    metadata = json.loads((store.data_folder(name) / "metadata.json").read_text())
+    records = metadata["dtql_jax"]
+    assert [record["transitions"] for record in records] == [67, 67, 66]
+    assert [record["policy"] for record in records] == ["0.npz", "1.npz", "2.npz"]
+    ends, first = np.cumsum(facts["episode_lengths"]), 0
+    for record, last in zip(records, (67, 134, 200), strict=True):
+        own = (ends > first) & (ends <= last)
+        assert record["episodes"] == own.sum() and last in ends
+        mean = arrays.rewards[first:last].sum() / own.sum()
+        np.testing.assert_allclose(record["return_mean"], mean, rtol=1e-5)
+        first = last
+    # the second policy is not a copy of the first one
+    assert not np.array_equal(arrays.actions[:60], arrays.actions[67:127])
+    with pytest.raises(UserError, match="2 transitions cannot be shared by 3 policies"):
+        generated.ensure(HOPPER, transitions=2, **options)
+
+
+def test_a_policy_of_other_sizes_is_refused_before_the_cost(tmp_path, lines):
+    path = write_policy(tmp_path / "p.npz", policy_arrays(np.random.default_rng(0), 17, 6))
+    with pytest.raises(UserError, match="has 17 inputs and 6 actions; environment Hopper-v4"):
+        generated.ensure(HOPPER, behaviour_policy=path, quiet=True, report=lines)
     assert lines == []
 
 

@@ -28,6 +28,7 @@ from dtql_jax.algorithms import ALGORITHMS, make_algorithm
 from dtql_jax.collect import policies
 from dtql_jax.commands import runner
 from dtql_jax.datasets import d4rl, minari, store
+from dtql_jax.datasets.own import read_data
 from dtql_jax.datasets.registry import get_task
 from dtql_jax.errors import UserError
 from dtql_jax.presets import parts
@@ -191,7 +192,7 @@ def hdf5_files(folder: Path) -> Target:
         os.environ["DTQL_JAX_CACHE"] = str(cache)
         try:
             if own:
-                return attempt(lambda: (own.read_data(path, None)[0], {}), lambda x: _sound(x, 60))
+                return attempt(lambda: (read_data(path, None)[0], {}), lambda x: _sound(x, 60))
             return attempt(
                 lambda: d4rl.load(path, source, lambda line: None), lambda x: _sound(x, 60)
             )
