@@ -1,9 +1,9 @@
-"""Which settings are compared, and which of them one population trains.
+"""Compared settings, grouped into populations.
 
-A point is one setting of the algorithm on one task. Points that differ in traced numbers (alpha,
-gamma above 0) are members of one job of `sweeps.plan`; anything else (gamma 0, another policy,
-weighting, value target, algorithm) is a program, and so a job, of its own. A point that several
-comparisons share is trained once.
+A point is one setting of the algorithm on one task. Points that differ only in traced
+hyperparameters (alpha, gamma above 0) are members of one job. Every other difference (gamma 0,
+another policy, weighting, value target or algorithm) needs its own program, and so its own job. A
+point that several comparisons share is trained once.
 """
 
 import copy
@@ -14,6 +14,7 @@ from dtql_jax.commands.runner import Member
 from dtql_jax.commands.sweeps.plan import Job
 from dtql_jax.errors import UserError, near_matches
 from dtql_jax.presets import get_config
+from experiments import study
 
 BUDGETS = ("short", "full")
 
@@ -35,7 +36,7 @@ class Point(NamedTuple):
 
     @property
     def program(self) -> tuple[Any, ...]:
-        """Equal for points of the same compiled program; whether there is an NLL is static."""
+        """Identifies the compiled program; whether there is an NLL is static."""
         return self.task, self.algorithm, self.static, dict(self.traced).get("gamma", 0.0) != 0.0
 
 
@@ -54,21 +55,19 @@ class Compared(NamedTuple):
 
 
 def check(config: Mapping[str, Any]) -> None:
-    """UserError naming the first setting of the study that is out of range."""
+    """Raises UserError for the first setting that is out of range."""
     if config["budget"] not in BUDGETS:
         raise UserError(
             f"budget is {config['budget']!r}; {near_matches(config['budget'], BUDGETS)}"
         )
-    for name in ("seeds", "acting_episodes"):
-        if config[name] < 1:
-            raise UserError(f"{name} is {config[name]}; expected at least 1")
+    study.check_least(config, seeds=1, acting_episodes=1)
     for name in ("gamma", "alpha_factors", "candidates"):
         if not all(isinstance(v, int | float) and v >= 0 for v in config[name]):
             raise UserError(f"{name} are {config[name]}; expected numbers >= 0")
 
 
 def task_config(config: Mapping[str, Any], name: str, algorithm: str = "dtql") -> dict[str, Any]:
-    """The configuration of a run on a task of the study, with the task's own settings."""
+    """Returns the configuration of a run with the task's own settings."""
     own = config["settings"][name]
     budget = copy.deepcopy(dict(own[config["budget"]]))
     settings = budget.pop("algorithm", {})
@@ -83,7 +82,7 @@ def task_config(config: Mapping[str, Any], name: str, algorithm: str = "dtql") -
 
 
 def own_point(config: Mapping[str, Any], name: str, **changes: Any) -> Point:
-    """A task's own setting of DTQL, or of another `algorithm`, with some fields changed."""
+    """Returns a task's own setting of DTQL, or of another `algorithm`, with some changes."""
     algorithm = changes.pop("algorithm", "dtql")
     settings = task_config(config, name, algorithm)["algorithm"]
     fields = [f for f in ("alpha", "gamma") if f in settings]
@@ -94,7 +93,7 @@ def own_point(config: Mapping[str, Any], name: str, **changes: Any) -> Point:
 
 
 def compared(config: Mapping[str, Any], name: str) -> list[Compared]:
-    """All values of all comparisons on a task, in order; the same point may stand in several."""
+    """Returns all values of all comparisons on a task, in order; points may repeat."""
 
     def point(**changes: Any) -> Point:
         return own_point(config, name, **changes)
@@ -119,7 +118,7 @@ def compared(config: Mapping[str, Any], name: str) -> list[Compared]:
 
 
 def jobs(config: Mapping[str, Any], names: Sequence[str]) -> list[Job]:
-    """One job for each program on each task; its members are its points times the seeds."""
+    """Returns one job for each program on each task; its members are its points times seeds."""
     programs: dict[tuple[Any, ...], list[Point]] = {}
     for name in names:
         for each in compared(config, name):
@@ -130,7 +129,7 @@ def jobs(config: Mapping[str, Any], names: Sequence[str]) -> list[Job]:
     for number, points in enumerate(programs.values()):
         first = points[0]
         own = task_config(config, first.task, first.algorithm)
-        # of a population with an NLL none may begin without one
+        # gamma must be above 0 in the configuration of a population with an NLL
         own["algorithm"] |= dict(first.static) | dict(first.traced)
         seeds = [config["seed"] + i for i in range(config["seeds"])]
         members = tuple(Member(seed, dict(p.traced)) for p in points for seed in seeds)
@@ -143,7 +142,7 @@ def jobs(config: Mapping[str, Any], names: Sequence[str]) -> list[Job]:
 
 
 def job_of(all_jobs: Sequence[Job], config: Mapping[str, Any], point: Point) -> Job:
-    """The job that trains a point."""
+    """Returns the job that trains a point."""
     settings = {f"algorithm.{field}": value for field, value in point.static}
     task = config["settings"][point.task]["task"]
     return next(

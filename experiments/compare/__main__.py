@@ -1,10 +1,10 @@
-"""Trains several algorithms on one task with the same data, updates and seeds; draws up a table.
+"""Trains several algorithms on one task with the same data, updates and seeds.
 
     python -m experiments.compare --env=pointmaze-medium --updates=6000 --out=runs/compare
 
-Each algorithm is a run of its own in a folder below --out; those that have ended are not repeated,
-so a comparison that was stopped goes on. "bc-ddpm" is BC with the policy field set to "ddpm".
-Training with a phase before the policy's (DTQL, DQL-KL) has a sixth of the updates in it.
+Each algorithm is a run of its own in a folder below --out. Finished runs are not repeated, so an
+interrupted comparison resumes. "bc-ddpm" is BC with the policy field set to "ddpm". Algorithms
+with a pretraining phase (DTQL, DQL-KL) make a sixth of their updates in it.
 """
 
 import json
@@ -13,26 +13,31 @@ import time
 from pathlib import Path
 from typing import Any
 
+import ml_collections
+import numpy as np
 from absl import flags
 
-from dtql_jax.commands import cli
-from dtql_jax.errors import UserError
+from dtql_jax.commands import cli, runner
+from dtql_jax.commands.tables import plus_minus
 from dtql_jax.presets import get_config, has_pretraining
+from dtql_jax.training.logging import read_rows
+from dtql_jax.types import Transition
+from experiments import study
 
 DEFAULT = ["dtql", "dql", "dql_kl", "idql", "iql", "bc", "bc-ddpm"]
-COLUMNS = (
-    "algorithm",
-    "success %",
-    "steps to goal",
-    "training s",
-    "updates/s",
-    "one action ms",
-    "100 actions ms",
-)
+COLUMNS: dict[str, study.Column] = {
+    "algorithm": "algorithm",
+    "success %": lambda row: plus_minus(row["success %"], row["standard error"]),
+    "steps to goal": "steps to goal:.0f",
+    "training s": "training s:.0f",
+    "updates/s": "updates/s:.1f",
+    "one action ms": "one action ms:.1f",
+    "100 actions ms": "100 actions ms:.0f",
+}
 
 
 def define(argv: list[str]) -> None:
-    """The flags of this command."""
+    """Defines the flags of this command."""
     flags.DEFINE_string("env", "pointmaze-medium", "Task; a maze, for its steps to the goal.")
     flags.DEFINE_list("algorithms", DEFAULT, "Algorithms, with -POLICY for another policy form.")
     flags.DEFINE_integer("updates", 6_000, "Updates of each, pretraining included.")
@@ -43,10 +48,10 @@ def define(argv: list[str]) -> None:
 
 
 def configuration(name: str) -> Any:
-    """The configuration of one algorithm of the comparison."""
+    """Returns the configuration of one algorithm of the comparison."""
     values = flags.FLAGS
     algorithm, _, policy = name.partition("-")
-    config = get_config(f"{values.env},auto,{algorithm}")
+    config: Any = get_config(f"{values.env},auto,{algorithm}")
     if policy:
         config.algorithm.policy = policy
     config.seeds, config.final_eval_episodes = values.seeds, values.episodes
@@ -57,19 +62,13 @@ def configuration(name: str) -> Any:
 
 
 def acting_milliseconds(path: Path) -> tuple[float, float]:
-    """Median times of choosing 1 and 100 actions as an evaluation does, compilation apart."""
-    import numpy as np
-
-    from dtql_jax.commands import runner
-    from dtql_jax.types import Transition
-
+    """Returns the median times of choosing 1 and 100 actions, compilation apart."""
     run = json.loads((path / "run.json").read_text())
     config, dataset = run["config"] | {"seeds": 1}, run["dataset"]
     observation = np.zeros((1, dataset["observation_dim"]), np.float32)
-    action = np.zeros((1, dataset["action_dim"]), np.float32)
-    one = np.zeros(1, np.float32)
+    action, one = np.zeros((1, dataset["action_dim"]), np.float32), np.zeros(1, np.float32)
     data = Transition(observation, action, observation, one, one)
-    # the time does not depend on the parameters: a fresh policy will do
+    # the time does not depend on the parameters, so an untrained policy is measured
     policy = runner.make_trainer(config, data).policy()
     medians = []
     for batch in (1, 100):
@@ -84,14 +83,10 @@ def acting_milliseconds(path: Path) -> tuple[float, float]:
     return medians[0], medians[1]
 
 
-def row(name: str, path: Path) -> dict[str, Any]:
-    """One row of the table, from a run that has ended."""
-    from dtql_jax.training.logging import read_rows
-
-    summary = json.loads((path / "summary.json").read_text())
+def row_of(name: str, path: Path, summary: dict[str, Any]) -> dict[str, Any]:
+    """Returns one row of the table, from a finished run."""
     lengths = [int(r["length"]) for r in read_rows(path / "episodes.csv") if r["success"] == "1"]
     training = summary["seconds"]["train"] + summary["seconds"].get("pretrain", 0.0)
-    updates = summary["updates"] + summary["pretrain_updates"]
     one_action, hundred_actions = acting_milliseconds(path)
     return {
         "algorithm": name,
@@ -99,76 +94,32 @@ def row(name: str, path: Path) -> dict[str, Any]:
         "standard error": summary["score_standard_error"],
         "steps to goal": statistics.mean(lengths) if lengths else None,
         "training s": training,
-        "updates/s": updates / training,
+        "updates/s": (summary["updates"] + summary["pretrain_updates"]) / training,
         "one action ms": one_action,
         "100 actions ms": hundred_actions,
-        "acting": summary["acting"],
-        "dataset_id": summary["dataset_id"],
-        "device": summary["device"],
-        "versions": summary["versions"],
-        "commit": summary["commit"],
-    }
+    } | {key: summary[key] for key in ("acting", "dataset_id", "device", "versions", "commit")}
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """The rows as a Markdown table."""
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
-    for entry in rows:
-        error = entry["standard error"]
-        steps = entry["steps to goal"]
-        cells = [
-            entry["algorithm"],
-            f"{entry['success %']:.1f}" + (f" ± {error:.1f}" if error is not None else ""),
-            "-" if steps is None else f"{steps:.0f}",
-            f"{entry['training s']:.0f}",
-            f"{entry['updates/s']:.1f}",
-            f"{entry['one action ms']:.1f}",
-            f"{entry['100 actions ms']:.0f}",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def run() -> int:
-    """The command."""
+def run() -> None:
+    """Trains all algorithms and writes the table."""
     values = flags.FLAGS
-    for name, least in (("updates", 12), ("seeds", 1), ("episodes", 1)):
-        if values[name].value < least:
-            raise UserError(f"--{name} is {values[name].value}; expected at least {least}")
-    configurations = {name: configuration(name) for name in values.algorithms}
-    out = Path(values.out)
-    display = cli.open_display("comparing", ", ".join(configurations), f"on {values.env}")
-    with display, cli.stop_requested() as should_stop:
-        from dtql_jax.commands import runner
-        from dtql_jax.training.run_folder import write_json
-
-        for name, config in configurations.items():
-            path = out / name
-            if (path / "summary.json").exists():
-                display.say(f"{name}: has ended already, in {path}")
-                continue
-            if (path / "run.json").exists():
-                finished = runner.resume(path, display, should_stop)
-            else:
-                finished = runner.start(config, path, display, should_stop)
-            if not finished:
-                return cli.STOPPED
-        display.start("measure", len(configurations), unit="algorithms")
-        rows = []
-        for name in configurations:
-            rows.append(row(name, out / name))
-            display.advance(len(rows))
-    head = (
-        f"{values.env}, data {rows[0]['dataset_id']} (generated here, not D4RL's), "
-        f"{values.updates:,} updates of batch {configurations[rows[0]['algorithm']].batch_size}, "
-        f"{values.seeds} seed(s) x {values.episodes} episodes, last checkpoint, "
-        f"{rows[0]['device']['kind']} ({rows[0]['device']['cpu_cores']} cores)"
-    )
-    text = f"{head}\n\n{table(rows)}\n"
-    (out / "table.md").write_text(text)
-    write_json(out / "table.json", {"head": head, "rows": rows})
-    print(text)
-    return 0
+    given = {name: int(values[name].value or 0) for name in ("updates", "seeds", "episodes")}
+    study.check_least(given, "--", updates=12, seeds=1, episodes=1)
+    configs: dict[str, ml_collections.ConfigDict] = {n: configuration(n) for n in values.algorithms}
+    plain = {name: config.to_dict() for name, config in configs.items()}
+    with study.Study("comparing", plain, ", ".join(configs), f"on {values.env}") as s:
+        summaries = {name: s.train(s.out / name, config) for name, config in configs.items()}
+        s.display.start("measure acting")
+        rows = [row_of(name, s.out / name, summary) for name, summary in summaries.items()]
+        first = summaries[rows[0]["algorithm"]]
+        about = (
+            f"{values.env}, data {first['dataset_id']} (source {first['source']}), "
+            f"{values.updates:,} updates of batch {plain[rows[0]['algorithm']]['batch_size']}, "
+            f"{values.seeds} seed(s) x {values.episodes} episodes, last checkpoint, "
+            f"{first['device']['kind']} ({first['device']['cpu_cores']} cores)"
+        )
+        text = f"{about}\n\n{study.table(COLUMNS, rows)}"
+        s.write(text, {"head": about, "rows": rows}, {})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""One arm of a fine-tuning: the algorithm's own `train_step` on old, new or mixed transitions."""
+"""One arm of a fine-tuning: the algorithm's `train_step` on old, new or mixed transitions."""
 
 import dataclasses
+import json
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -27,16 +28,22 @@ from dtql_jax.training.trainer import Trainer
 from dtql_jax.types import Array, Transition
 from experiments.finetune.collecting import Collector
 
-DONE = "arm.json"  # written last: an arm without it begins again
-_COLLECT = 1  # keeps the draws of collecting apart from those of an evaluation
+DONE = "arm.json"  # written last; an arm without it starts again
+_COLLECT = 1  # folded into the keys of collecting, which differ from an evaluation's
 
 
 class Arm(NamedTuple):
-    """What an arm begins with and learns from."""
+    """One way to continue a run.
 
-    mixing: str  # one of replay.MIXINGS
-    pretrained: bool  # whether it begins with the offline run's networks
-    title: str  # in tables and pictures
+    Attributes:
+      mixing: of old and new data in a batch, one of replay.MIXINGS.
+      pretrained: whether the arm starts from the offline run's networks.
+      title: in the table and the figure.
+    """
+
+    mixing: str
+    pretrained: bool
+    title: str
 
 
 ARMS = {
@@ -48,17 +55,17 @@ ARMS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Study:
-    """What all arms share.
+class Shared:
+    """Data and settings that all arms share.
 
     Attributes:
       settings: the fine-tuning's configuration.
-      config: the offline run's, without decay of learning rates: its cosine has ended.
+      config: the offline run's, without decay of learning rates.
       members: of the run.
       data: offline, [N, ...], rewards transformed.
       info: of the data.
       transform: (scale, shift) of rewards.
-      source: what an arm's run.json says of where it comes from.
+      source: settings and offline run, recorded in each arm's run.json.
     """
 
     settings: Mapping[str, Any]
@@ -70,14 +77,27 @@ class Study:
     source: dict[str, Any]
 
 
-def prepare(folder: Path) -> bool:
-    """Whether an arm has ended; what a killed one left is removed."""
+def prepare(folder: Path, source: Mapping[str, Any]) -> bool:
+    """Returns whether an arm is finished; removes an interrupted one.
+
+    Raises:
+      UserError: the folder is no arm's, or of another fine-tuning.
+    """
+    if not folder.exists():
+        return False
+    if not (folder / "run.json").exists():
+        if any(folder.iterdir()):
+            raise UserError(f"OUT {folder} is not empty, and no arm of a fine-tuning")
+        return False
+    found, asked = RunFolder.read(folder)["finetuned"], json.loads(json.dumps(source))
+    differing = [name for name in asked if found.get(name) != asked[name]]
+    if differing:
+        raise UserError(
+            f"OUT {folder} holds a fine-tuning with another {differing[0]}; choose another OUT"
+        )
     if (folder / DONE).exists():
         return True
-    if folder.exists():
-        if not (folder / "run.json").exists() and any(folder.iterdir()):
-            raise UserError(f"OUT {folder} is not empty, and no arm of a fine-tuning")
-        shutil.rmtree(folder)
+    shutil.rmtree(folder)
     return False
 
 
@@ -88,8 +108,8 @@ class Learner:
         """Puts everything on the device.
 
         Args:
-          arm: what to learn from.
-          fit: gives algorithm, placement, seeds, and the states to begin with.
+          arm: how old and new data are mixed.
+          fit: algorithm, placement, seeds and first states.
           data: offline, [N, ...].
           batch_size: transitions of a batch.
           capacity: new transitions kept for each member.
@@ -97,7 +117,7 @@ class Learner:
         self.placement, self._arm, self._algorithm = fit.placement, arm, fit.algorithm
         self._batch_size = batch_size
         self._keys = self.placement.put(population.member_keys(fit.seeds))
-        # copies: updates give the memory of their state away, and other arms begin with it too
+        # copies, because updates donate their state and other arms start from it too
         self._state = snapshot(self.placement.put(fit.state))
         self._data = self.placement.copy(data)
         phases = population.metric_names(
@@ -122,19 +142,19 @@ class Learner:
 
     @property
     def tally(self) -> updates.Tally:
-        """Sums of metrics since `means`, and what was not finite, [P, ...]."""
+        """Sums of metrics since the last `means`, and non-finite numbers, [P, ...]."""
         return self.placement.take(self._tally)
 
     def policy(self, collecting: bool = False) -> Callable[..., np.ndarray]:
-        """The members' policies as they are now, over numpy arrays.
+        """Returns the members' current policies, which follow later updates.
 
         Args:
-          collecting: draws of its own, apart from an evaluation's.
+          collecting: whether to draw from other keys than an evaluation.
         """
         keys = self._keys.evaluation
         if collecting:
             keys = jax.vmap(lambda key: jax.random.fold_in(key, _COLLECT))(keys)
-        # one for each state: an update gives the state before it away
+        # a policy of its own for each state, because an update donates the state before it
         known = (self._state, self._acting.policy(self._state, keys))
 
         def act(*rows: np.ndarray) -> np.ndarray:
@@ -173,37 +193,37 @@ class Learner:
         return self.placement.spread(run, (0, 0, None, 0, 0, None), donate=(0,))
 
     def means(self, updates_made: int) -> dict[str, np.ndarray]:
-        """{metric: [P]}, means over the updates since the last call, which it forgets."""
+        """Returns {metric: [P]}, means over the updates since the last call; resets the sums."""
         sums = self.placement.read(self._tally.sums)
         self._tally = self._tally._replace(sums=jnp.zeros_like(self._tally.sums))
         found = {name: sums[:, self.names.index(name)] for name in self.reported}
         return {name: value / max(updates_made, 1) for name, value in found.items()}
 
     def diverged(self) -> list[int]:
-        """Members whose numbers are no longer finite; they are frozen at their last finite ones."""
+        """Returns the members with non-finite numbers, frozen at their last finite state."""
         broken = self.placement.read(self._tally.broken)
         return [int(i) for i in np.flatnonzero((broken != -1).any(axis=-1))]
 
 
 def train(
     name: str,
-    study: Study,
+    study: Shared,
     fit: Trainer,
     evaluator: Evaluator,
     folder: Path,
     display: Progress,
     should_stop: Callable[[], bool],
 ) -> bool:
-    """Trains an arm into a new folder, which is one of a run; False if stopped before its end.
+    """Trains an arm into a new run folder; returns False if stopped before its end.
 
     Args:
       name: of ARMS.
-      study: what all arms share.
-      fit: with the networks to begin with.
+      study: data and settings of all arms.
+      fit: with the networks to start from.
       evaluator: of the members.
       folder: of the arm, free.
-      display: what the user sees.
-      should_stop: asked between two calls of the device.
+      display: progress.
+      should_stop: asked between two device calls.
     """
     arm, settings, members = ARMS[name], study.settings, study.members
     began, first = time.monotonic(), fit.update
@@ -220,7 +240,7 @@ def train(
         "members": [member._asdict() for member in members],
         "dataset": study.info.to_dict(),
         "data_seconds": 0.0,
-        "finetuned": study.source | {"arm": name, "settings": dict(settings)},
+        "finetuned": study.source | {"arm": name},
     }
     seeds = [member.seed for member in members]
     with (

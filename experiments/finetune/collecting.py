@@ -12,14 +12,14 @@ from dtql_jax.types import Transition
 
 # (observations [P, 1, O] float32, episodes [P, 1] int32, steps [P, 1] int32) -> [P, 1, A]
 Policy = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-_STREAM = 1  # keeps the seeds of collected episodes apart from those of an evaluation
+_STREAM = 1  # part of the seeds of collected episodes, which differ from an evaluation's
 
 
 class Collector:
-    """One environment a member; episodes go on from call to call.
+    """One environment for each member; episodes continue from call to call.
 
-    As in the data: rewards are reward * scale + shift; a termination ends the task (mask 0), and so
-    does, where a reward above 0 is success (mazes), reaching it; running out of time does not.
+    Transitions follow the dataset's rules. Rewards are reward * scale + shift. A termination sets
+    the mask to 0, as does a reward above 0 in the mazes; a time limit does not.
 
     Attributes:
       episodes: [P] episodes ended.

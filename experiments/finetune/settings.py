@@ -1,10 +1,10 @@
-"""Online fine-tuning of an offline checkpoint: how long, with what mixture, against what."""
+"""Settings of online fine-tuning: arms, budget and evaluation."""
 
 import ml_collections
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The configuration of `experiments.finetune`; all else is the offline run's own."""
+    """Returns the settings of `experiments.finetune`; others are the offline run's."""
     config = ml_collections.ConfigDict()
     # symmetric: half of each batch offline, half new; uniform: both as one dataset;
     # offline: no new data; scratch: fresh networks and new data only

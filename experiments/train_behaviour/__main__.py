@@ -1,9 +1,9 @@
-"""Trains a behaviour policy for collecting data, and measures it (needs the extra `behaviours`).
+"""Trains and measures a behaviour policy for collecting data (needs the extra `behaviours`).
 
 python -m experiments.train_behaviour --body=hopper
 python -m experiments.train_behaviour --body=hopper --notrain   # measures and chooses again
 
-Leaves FOLDER/BODY/: snapshots/STEPS.npz, training.json, and the chosen policies with BODY.json.
+Writes OUT/BODY/: snapshots/STEPS.npz, training.json, and the chosen policies with BODY.json.
 """
 
 import importlib.util
@@ -15,10 +15,11 @@ from absl import flags
 
 from dtql_jax.commands import cli
 from dtql_jax.errors import UserError
+from experiments.train_behaviour import bodies, selection
 
 
 def define(argv: list[str]) -> None:
-    """The flags of this command."""
+    """Defines the flags of this command."""
     flags.DEFINE_string(
         "body",
         "hopper",
@@ -33,10 +34,8 @@ def define(argv: list[str]) -> None:
 
 
 def run() -> None:
-    """The command: trains, measures, chooses and writes."""
+    """Trains, measures and chooses policies."""
     values = flags.FLAGS
-    from experiments.train_behaviour import bodies, shipping
-
     body = bodies.get_body(values.body)
     if min(values.snapshots, values.episodes) < 1 or min(values.seed, values.stop) < 0:
         raise UserError(
@@ -52,17 +51,17 @@ def run() -> None:
 
         shutil.rmtree(folder / "snapshots", ignore_errors=True)
         (folder / "snapshots").mkdir(parents=True)
-        account = ppo.train(
+        record = ppo.train(
             body, values.seed, folder / "snapshots", values.snapshots, values.stop, _report
         )
         stop = f" --stop={values.stop}" if values.stop else ""
-        account["command"] = (
+        record["command"] = (
             f"python -m experiments.train_behaviour --body={body.name} --seed={values.seed}{stop}"
         )
-        (folder / "training.json").write_text(json.dumps(account, indent=2) + "\n")
+        (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n")
     elif not (folder / "training.json").is_file():
         raise UserError(f"no training in {folder}; --notrain measures one that is there")
-    shipping.choose(body, folder, values.episodes, _report)
+    selection.choose(body, folder, values.episodes, _report)
 
 
 def _report(line: str) -> None:

@@ -1,9 +1,9 @@
 """An open floor on which ants learn to walk in any direction.
 
-The ant is that of the maze it will collect in: the maze's model is taken as it is and its
-walls let everything through. What a policy sees is what `datasets.antmaze` gives it: the
-ant as seen from the direction to a target (`datasets.ant_frame`). Targets move whenever they are
-reached, and at random, so that the ant learns to turn; it is pushed at random, as walls will.
+The ant is that of the maze it will collect in: the floor is the maze's model with walls that do
+not collide. A policy sees what `dtql_jax.collect.antmaze` gives it, the ant in the frame of the
+direction to a target (`dtql_jax.collect.ant_frame`). Targets move when they are reached, and at
+random, so that the ant learns to turn. Random pushes stand for the maze's walls.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from dtql_jax.collect.ant_frame import actions_from_view, view
 from dtql_jax.collect.antmaze import DIRECTION_LENGTH, POLICY_INPUTS
-from experiments.train_behaviour.batch import MujocoBatch
+from experiments.train_behaviour.environments import MujocoBatch
 
 _EPISODE_STEPS = 500
 _RADIUS = 0.5  # a target is reached
@@ -35,13 +35,13 @@ class AntFloor(MujocoBatch):
     """
 
     def __init__(self, env: gymnasium.Env, ants: int, speed: float, seed: int):
-        """Takes the ant out of a maze.
+        """Takes the ant from a maze.
 
         Args:
           env: an AntMaze, D4RL's or Gymnasium-Robotics'.
-          ants: how many.
-          speed: no more m/s than this are rewarded.
-          seed: of everything random.
+          ants: number of copies.
+          speed: largest rewarded speed in m/s.
+          seed: of all random numbers.
         """
         inner = getattr(env.unwrapped, "ant_env", env.unwrapped)
         super().__init__(inner, POLICY_INPUTS, ants, seed, _EPISODE_STEPS)

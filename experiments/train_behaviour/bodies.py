@@ -1,8 +1,7 @@
-"""What is trained for each behaviour policy, and the settings it is trained with."""
-
-from __future__ import annotations
+"""The trained bodies and their settings of PPO."""
 
 import dataclasses
+from typing import Any
 
 from dtql_jax.datasets.registry import get_task
 from dtql_jax.datasets.sources import GeneratedSource
@@ -14,20 +13,20 @@ class Settings:
     """PPO's settings.
 
     Attributes:
-      steps: of the environments, together.
-      envs: how many environments step at once.
+      steps: of all environments together.
+      envs: environments that step at once.
       rollout: steps of each environment between two updates.
       batch: rows of a minibatch.
       epochs: passes over a rollout.
-      learning_rate: at the beginning; it falls linearly to `last_learning_rate` times that.
-      last_learning_rate: a share of `learning_rate`.
+      learning_rate: at the beginning; it falls linearly.
+      last_learning_rate: at the end, as a share of `learning_rate`.
       gamma: discount.
       gae: lambda of the generalised advantage estimate.
       entropy: weight of the policy's entropy.
-      log_std: of the policy at the beginning.
+      log_std: of the first policy.
       hidden: units of each of the policy's two layers.
       critic_hidden: of the critic's two layers.
-      euler: share of the steps, from the beginning, that Euler's integrator makes.
+      euler: share of the steps, the first ones, made with Euler's integrator.
     """
 
     steps: int
@@ -53,11 +52,11 @@ class Body:
     Attributes:
       name: of the files.
       kind: "levels" (several levels of skill are kept), "ant" or "best" (one policy is kept).
-      source: how the data is collected that the policy is for.
+      source: record of the data that the policy will collect.
       settings: PPO's.
-      speed: ants: no more than so many metres a second are rewarded.
-      start: shipped file that training begins with; "": with a new policy.
-      start_scale: of that policy's actions.
+      speed: largest rewarded speed of an ant, in m/s.
+      start: shipped policy file to start from; "": a new policy.
+      start_scale: factor of that policy's actions.
     """
 
     name: str
@@ -82,7 +81,10 @@ def get_body(name: str) -> Body:
 
 
 def _bodies() -> list[Body]:
-    antmaze = get_task("antmaze-umaze")
+    def collected(task: str) -> Any:
+        return get_task(task).generated
+
+    antmaze: Any = get_task("antmaze-umaze")
     ant = Settings(
         steps=3_000_000,
         euler=0.85,
@@ -94,12 +96,12 @@ def _bodies() -> list[Body]:
         critic_hidden=64,
     )
     return [
-        Body("hopper", "levels", get_task("hopper-medium").generated, Settings(1_500_000)),
-        Body("walker2d", "levels", get_task("walker2d-medium").generated, Settings(1_500_000)),
+        Body("hopper", "levels", collected("hopper-medium"), Settings(1_500_000)),
+        Body("walker2d", "levels", collected("walker2d-medium"), Settings(1_500_000)),
         Body(
             "halfcheetah",
             "levels",
-            get_task("halfcheetah-medium").generated,
+            collected("halfcheetah-medium"),
             Settings(3_000_000, gamma=0.98, gae=0.92, log_std=-1.0),
         ),
         Body("antmaze-d4rl-ant", "ant", antmaze.generated, ant, speed=2.5),
@@ -109,14 +111,14 @@ def _bodies() -> list[Body]:
             antmaze.generated_variants[0],
             dataclasses.replace(ant, steps=500_000, log_std=-1.6, learning_rate=2e-4),
             speed=3.0,
-            # 30 of 150: the D4RL ant's torque, whose gait carries over
+            # the D4RL ant has 150 of torque, this one 30; the gait carries over
             start="antmaze-d4rl-ant.npz",
             start_scale=0.2,
         ),
         Body(
             "pen",
             "best",
-            get_task("pen-expert").generated,
+            collected("pen-expert"),
             Settings(2_000_000, envs=32, rollout=128, batch=512, epochs=8, log_std=-0.5, euler=0.0),
         ),
     ]

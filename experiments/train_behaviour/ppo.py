@@ -1,4 +1,4 @@
-"""PPO from sbx-rl, and its policies written in the layout of `datasets.policies`."""
+"""Training by sbx-rl's PPO; policies are written in the layout of `dtql_jax.collect.policies`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import pathlib
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
+from flax.training.train_state import TrainState
 from sbx import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
@@ -20,13 +22,10 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from dtql_jax.collect.policies import SHIPPED_FOLDER
 from dtql_jax.envs.make import make_base_env
 from experiments.train_behaviour.ant_floor import AntFloor
-from experiments.train_behaviour.batch import MujocoBatch
 from experiments.train_behaviour.bodies import Body, Settings
-from experiments.train_behaviour.runners import Runners
-from experiments.train_behaviour.scanned import ScannedPPO
-from experiments.train_behaviour.threads import ThreadedVecEnv
+from experiments.train_behaviour.environments import MujocoBatch, Runners, ThreadedVecEnv
 
-# Added to each input's variance: float16 holds no weight for an input that hardly varies.
+# added to each input's variance: the weight of a nearly constant input would overflow float16
 _LEAST_VARIANCE = 1e-4
 
 # this project's names and sbx-rl's
@@ -43,24 +42,24 @@ def train(
     """Trains a policy and writes snapshots of it, FOLDER/STEPS.npz.
 
     Args:
-      body: what to train, and how.
-      seed: of everything random.
-      folder: exists.
-      snapshots: how many after the untrained policy; closer together at the beginning, where
-        most is learned.
-      stop: steps after which to end, as if the training had been stopped there; 0: the body's.
-      report: told of progress.
+      body: to train, with its settings.
+      seed: of all random numbers.
+      folder: an existing one.
+      snapshots: number after the untrained policy; they are closer together at the beginning,
+        where most is learned.
+      stop: steps after which training ends early; 0: after the body's steps.
+      report: receives progress as lines.
 
     Returns:
-      the training's account, as JSON.
+      the record of the training, as JSON.
     """
     began, began_cpu = time.perf_counter(), time.process_time()
     settings = body.settings
     batch = _environments(body, seed)
     env = VecNormalize(
         batch,
-        norm_obs=not body.start,  # it is in the first layer already
-        clip_obs=np.inf,  # else it could not be folded into the first layer
+        norm_obs=not body.start,  # a started policy has it in its first layer
+        clip_obs=np.inf,  # clipping could not be folded into the first layer
         gamma=settings.gamma,
         epsilon=_LEAST_VARIANCE,
     )
@@ -105,7 +104,7 @@ def train(
 
 
 def write_policy(path: pathlib.Path, actor: dict[str, Any], env: VecNormalize, frame: str) -> None:
-    """Writes a policy as float16, with the normalisation of its inputs in the first layer."""
+    """Writes a policy as float16; its input normalisation is folded into the first layer."""
     layers = actor["params"]
     arrays = {}
     for name, layer in _LAYERS.items():
@@ -125,7 +124,7 @@ def write_policy(path: pathlib.Path, actor: dict[str, Any], env: VecNormalize, f
 
 
 def _start_from(model: PPO, path: pathlib.Path, scale: float, log_std: float) -> None:
-    """Takes a policy from a file, with its mean actions scaled."""
+    """Starts from a policy file, with its mean actions scaled."""
     params: dict[str, Any] = {}
     with np.load(path, allow_pickle=False) as file:
         for name, layer in _LAYERS.items():
@@ -152,8 +151,61 @@ def _decay(left: float, settings: Settings) -> float:
     return settings.last_learning_rate + (1.0 - settings.last_learning_rate) * left
 
 
+class ScannedPPO(PPO):
+    """sbx-rl's PPO with all minibatches of a rollout in one compiled program.
+
+    The minibatches are small: one call for each takes several times longer than its computation.
+    The updates are sbx-rl's own; its log of losses is left out.
+    """
+
+    def train(self) -> None:
+        """Makes the updates of one rollout."""
+        left = self._current_progress_remaining
+        actor, critic = self.policy.actor_state, self.policy.vf_state
+        self._update_learning_rate(
+            [actor.opt_state[1], critic.opt_state[1]], self.lr_schedule(left)
+        )
+        (rows,) = self.rollout_buffer.get(None)
+        data = {
+            name: getattr(rows, name).numpy()
+            for name in ("observations", "actions", "advantages", "returns", "old_log_prob")
+        }
+        size = len(data["returns"])
+        orders = np.stack([np.random.permutation(size) for _ in range(self.n_epochs)])
+        batches = orders.reshape(-1, self.batch_size)
+        self.policy.actor_state, self.policy.vf_state = _updates(
+            actor,
+            critic,
+            data,
+            batches,
+            self.clip_range_schedule(left),
+            self.ent_coef,
+            self.vf_coef,
+        )
+
+
+@partial(jax.jit, donate_argnums=(0, 1))
+def _updates(
+    actor: TrainState,
+    critic: TrainState,
+    data: dict[str, jax.Array],
+    batches: jax.Array,
+    clip_range: float,
+    entropy: float,
+    value: float,
+) -> tuple[TrainState, TrainState]:
+    def one(states: tuple[TrainState, TrainState], batch: jax.Array) -> tuple[Any, None]:
+        rows = {name: array[batch] for name, array in data.items()}
+        states, _ = PPO._one_update(
+            *states, **rows, clip_range=clip_range, ent_coef=entropy, vf_coef=value
+        )
+        return states, None
+
+    return jax.lax.scan(one, (actor, critic), batches)[0]
+
+
 class _Snapshots(BaseCallback):
-    """Writes the policy whenever training has come to another mark."""
+    """Writes the policy at each of the given numbers of steps."""
 
     def __init__(
         self,

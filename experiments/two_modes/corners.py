@@ -1,4 +1,4 @@
-"""The bandit whose reward has two best modes, and where samples of a policy lie in it."""
+"""The bandit whose reward has two best modes, and how samples of a policy spread over them."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -7,6 +7,7 @@ import numpy as np
 
 from dtql_jax.errors import UserError
 from dtql_jax.training.progress import Progress
+from experiments import study
 from experiments.bandits import problems, scoring
 from experiments.bandits.problems import Bandit
 from experiments.two_modes import training
@@ -18,7 +19,7 @@ ACTING = {"dtql": "softmax", "dql": "softmax", "idql": "argmax"}
 
 
 class Numbers(NamedTuple):
-    """Where the samples of P members lie.
+    """How the samples of P members spread.
 
     Attributes:
       reward: mean over the best modes' reward.
@@ -32,24 +33,21 @@ class Numbers(NamedTuple):
 
     @property
     def larger(self) -> np.ndarray:
-        """[P], of a member's samples at the corners, the share at its favourite; NaN: too few."""
+        """Share of a member's corner samples at its favourite corner, [P]; NaN: too few samples."""
         total = self.at.sum(axis=1)
         with np.errstate(invalid="ignore"):
             return np.where(total >= FEW, self.at.max(axis=1) / total, np.nan)
 
 
 def check(config: Mapping[str, Any]) -> None:
-    """UserError where a setting of the bandit's configuration is out of range."""
-    for name, least in (("points", 2), ("samples", 1), ("batch_size", 1)):
-        if config[name] < least:
-            raise UserError(f"bandit.{name} is {config[name]}; expected at least {least}")
+    """Raises UserError if a setting of the bandit is out of range."""
+    study.check_least(config, "bandit.", points=2, samples=1, batch_size=1)
     for name, entry in config["algorithms"].items():
         if entry["algorithm"] not in ACTING:
             raise UserError(
                 f"bandit.algorithms.{name}.algorithm is {entry['algorithm']!r}; expected one of "
                 f"{tuple(ACTING)}"
             )
-    training.check("bandit", config["algorithms"])
 
 
 def make(config: Mapping[str, Any], seed: int) -> Bandit:
@@ -67,8 +65,8 @@ def run(
     1, tell them apart there and would not in [-1, 1].
 
     Returns:
-      "policy" [P, S, 2], the policy's own draws (IDQL: its behaviour model's), and "acting"
-      [P, S, 2], what it does with its critics' choice.
+      "policy" [P, S, 2], the policy's own samples (IDQL: its behaviour model's), and "acting"
+      [P, S, 2], the critics' choices among them.
     """
     entry = config["algorithms"][name]
     data = bandit.transitions()

@@ -13,6 +13,7 @@ from dtql_jax.datasets import transitions
 from dtql_jax.envs.spec import EnvSpec
 from dtql_jax.errors import UserError
 from dtql_jax.types import Transition
+from experiments import study
 
 if TYPE_CHECKING:
     import gymnasium
@@ -35,7 +36,7 @@ def environment(max_episode_steps: int, noise: float) -> EnvSpec:
 
     Args:
       max_episode_steps: the time limit.
-      noise: start and goal lie up to this many metres from their cells' centres, each way.
+      noise: largest offset of start and goal from their cells' centres, in metres.
     """
     return EnvSpec(
         "PointMaze_UMaze-v3",
@@ -79,7 +80,7 @@ class BothWays(Behaviour):
 
 
 class Numbers(NamedTuple):
-    """What became of E episodes.
+    """Results of E episodes.
 
     Attributes:
       success: share that reached the goal.
@@ -93,7 +94,7 @@ class Numbers(NamedTuple):
 
 
 class Collection(NamedTuple):
-    """Data, and the episodes that it is of.
+    """Transitions and the episodes that they come from.
 
     Attributes:
       data: transitions, one for each step; rewards are 1 at the goal.
@@ -176,11 +177,10 @@ def numbers(paths: Sequence[np.ndarray], reached: np.ndarray, lengths: np.ndarra
 
 
 def check(config: Mapping[str, Any]) -> None:
-    """UserError where a number of the maze's configuration is out of range."""
-    at_least = {"episodes": 2, "max_episode_steps": 1, "eval_episodes": 1, "batch_size": 1}
-    for name, least in at_least.items():
-        if config[name] < least:
-            raise UserError(f"maze.{name} is {config[name]}; expected at least {least}")
-    # beyond, start and goal may leave their corridors' middle third
+    """Raises UserError if a number of the maze's configuration is out of range."""
+    study.check_least(
+        config, "maze.", episodes=2, max_episode_steps=1, eval_episodes=1, batch_size=1
+    )
+    # with more noise, start and goal may leave the middle third of their corridors
     if not 0.0 <= config["noise"] <= 0.25:
         raise UserError(f"maze.noise is {config['noise']}; expected metres in [0, 0.25]")

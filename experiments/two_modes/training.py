@@ -13,20 +13,17 @@ from dtql_jax.training import population
 from dtql_jax.training.progress import Progress
 from dtql_jax.training.trainer import Trainer, TrainerConfig
 from dtql_jax.types import Transition
+from experiments import study
 
 UPDATES_PER_CALL = 100
 
 
 def check(part: str, entries: Mapping[str, Any]) -> None:
-    """UserError where an algorithm of a part of the study ("bandit", "maze") cannot be trained."""
+    """Raises UserError if an algorithm of a part ("bandit", "maze") cannot be trained."""
     if not entries:
         raise UserError(f"{part}.algorithms is empty; expected at least one")
     for name, entry in entries.items():
-        for field, least in (("pretrain_steps", 0), ("train_steps", 1)):
-            if entry[field] < least:
-                raise UserError(
-                    f"{part}.algorithms.{name}.{field} is {entry[field]}; expected at least {least}"
-                )
+        study.check_least(entry, f"{part}.algorithms.{name}.", pretrain_steps=0, train_steps=1)
         make_algorithm(entry["algorithm"], dict(entry["settings"]))
 
 

@@ -12,7 +12,7 @@ from dtql_jax.errors import UserError
 from dtql_jax.presets import parts
 from experiments.ablations import acting, figures, points, tables
 from experiments.ablations import settings as ablations_config
-from tests.commands.test_commands import call
+from tests.experiments.commands import call
 
 CONFIG = ablations_config.get_config().to_dict()
 NAMES = list(CONFIG["tasks"])
@@ -105,8 +105,9 @@ def test_wrong_settings_are_named() -> None:
     points.check(CONFIG)
 
 
-def write_summaries(folder: Path, jobs: list[Any]) -> None:
+def summaries_of(jobs: list[Any]) -> dict[str, Any]:
     """Scores that follow from a member's settings: gamma + 10 * alpha + the seed."""
+    found = {}
     for job in jobs:
         members = [
             m._asdict()
@@ -116,16 +117,15 @@ def write_summaries(folder: Path, jobs: list[Any]) -> None:
             }
             for m in job.members
         ]
-        (folder / job.name).mkdir()
-        summary = {"members": members, "score_name": "return", "dataset_id": "d", "episodes": 3}
-        summary |= {"source": "generated"}
-        (folder / job.name / "summary.json").write_text(json.dumps(summary))
+        found[job.name] = {"members": members, "score_name": "return", "dataset_id": "d"}
+        found[job.name] |= {"episodes": 3, "source": "generated"}
+    return found
 
 
-def test_rows_tables_and_picture(tmp_path: Path) -> None:
+def test_rows_tables_and_figure(tmp_path: Path) -> None:
     jobs = points.jobs(CONFIG, NAMES)
-    write_summaries(tmp_path, jobs)
-    rows = tables.trained(tmp_path, CONFIG, NAMES, jobs)
+    summaries = summaries_of(jobs)
+    rows = tables.trained(CONFIG, NAMES, jobs, summaries)
     found = {(r["task"], r["group"], r["label"]): r for r in rows}
     gamma = found["pointmaze", "gamma", "0.5"]
     assert gamma["scores_by_seed"] == [10.5, 11.5, 12.5, 13.5, 14.5]
@@ -135,23 +135,20 @@ def test_rows_tables_and_picture(tmp_path: Path) -> None:
     assert {group for _, group, _ in owns} == {
         *("gamma", "alpha", "policy", "objective", "weighting", "value_target")
     }
-    scores = np.arange(10.0).reshape(5, 2).tolist()
-    facts = [
-        {"selection": s, "candidates": n, "score_name": "return", "scores": scores}
-        for s, n in acting.variants(CONFIG)
-    ]
+    scores = np.arange(10.0).reshape(5, 2)
     for name in NAMES:
         own = {"action_selection": "softmax", "num_candidates": 16}
-        acted = tables.acted(name, facts, own)
+        acted = tables.acted(name, dict.fromkeys(acting.variants(CONFIG), scores), own)
         assert [r["label"] for r in acted if r["own"]] == ["16 softmax"]
         assert acted[0]["scores_by_seed"] == [0.5, 2.5, 4.5, 6.5, 8.5]
         rows += acted
-    text = tables.markdown(rows, NAMES)
+    lines = tables.markdown(rows, NAMES).splitlines()
+    text = "\n".join(" ".join(line.split()) for line in lines)  # without the padding
     assert "| 0.5 | 12.5 ± 0.7 | 52.5 ± 0.7 | 12.5 ± 0.7 |" in text
-    assert text.count("\n## ") == 6 and "| 0.1: 4.0 ± 0.7 | 0.5: 7.0 ± 0.7 |" in text
-    assert len(tables.head(CONFIG, tmp_path, NAMES, jobs)) == 3
+    assert text.count("## ") == 7 and "| 0.1: 4.0 ± 0.7 | 0.5: 7.0 ± 0.7 |" in text
+    assert len(tables.setup(CONFIG, NAMES, jobs, summaries)) == 3
     names = dict.fromkeys(NAMES, "return")
-    figures.figure(rows, NAMES, names, tmp_path / "ablations.png", "by hand")
+    figures.draw(rows, NAMES, names, tmp_path / "ablations.png", "by hand")
     assert (tmp_path / "ablations.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -173,7 +170,7 @@ def test_the_whole_command(environment: dict[str, str], tmp_path: Path) -> None:
     arguments += ["--config.candidates=(1, 4)", "--config.gamma=(0.0, 1.0)"]
     arguments += ["--config.alpha_factors=(1.0,)", "--config.policy=('gaussian',)"]
     arguments += [f"--out={tmp_path / 'out'}", f"--runs={tmp_path / 'runs'}", "--quiet"]
-    ended = call(environment, "ablations", *arguments)
+    ended = call("ablations", *arguments, environment=environment)
     assert ended.returncode == 0, ended.stderr
     rows = json.loads((tmp_path / "out" / "table.json").read_text())["rows"]
     assert {r["group"] for r in rows} == set(tables.TITLES)
@@ -183,12 +180,12 @@ def test_the_whole_command(environment: dict[str, str], tmp_path: Path) -> None:
     for name in ("ablations.png", "table.md", "run.json"):
         assert (tmp_path / "out" / name).stat().st_size > 0
     # a second call repeats nothing but what is missing
-    kept = sorted((tmp_path / "runs" / "acting").glob("*.json"))
+    kept = sorted((tmp_path / "out" / "cells").glob("*.npz"))
     kept[0].unlink()
     times = [os.stat(path).st_mtime_ns for path in kept[1:]]
-    ended = call(environment, "ablations", *arguments)
+    ended = call("ablations", *arguments, environment=environment)
     assert ended.returncode == 0, ended.stderr
     assert [os.stat(path).st_mtime_ns for path in kept[1:]] == times and kept[0].exists()
     assert json.loads((tmp_path / "out" / "table.json").read_text())["rows"] == rows
-    changed = call(environment, "ablations", *arguments, "--config.seeds=3")
+    changed = call("ablations", *arguments, "--config.seeds=3", environment=environment)
     assert changed.returncode == 2 and "holds another sweep" in changed.stderr

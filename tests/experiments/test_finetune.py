@@ -14,13 +14,16 @@ from dtql_jax.envs.make import make_env
 from dtql_jax.envs.spec import EnvSpec
 from dtql_jax.errors import UserError
 from dtql_jax.types import Transition
+from experiments import study
 from experiments.finetune import __main__ as finetune
 from experiments.finetune import curves
 from experiments.finetune import settings as finetune_config
 from experiments.finetune.arms import ARMS, Learner
 from experiments.finetune.collecting import Collector
 from tests.commands.small_run import info_of, small_config
-from tests.commands.test_commands import SMALL, call
+from tests.commands.test_commands import SMALL
+from tests.commands.test_commands import call as call_package
+from tests.experiments.commands import call
 
 
 def data_of(observation_dim: int, action_dim: int) -> Transition:
@@ -145,7 +148,7 @@ def test_the_table_by_hand() -> None:
         shared | {"arm": "symmetric", "scores": [[0, 20], [20, 40], [60, 80]]},
         shared | {"arm": "offline", "scores": [[0, 20], [10, 30], [30, 40]], "env_steps": 0},
     ]
-    first, second = curves.table(arms)
+    first, second = curves.rows_of(arms)
     assert first["before"] == pytest.approx((10.0, 10.0))  # deviation sqrt(200) over sqrt(2)
     assert first["after"] == pytest.approx((70.0, 10.0))
     # trapezoids: (10 * 10 + 20 * 40) / 30 and (10 * 30 + 20 * 60) / 30
@@ -153,8 +156,9 @@ def test_the_table_by_hand() -> None:
     assert first["against_offline"] == pytest.approx((35.0, 5.0))
     assert second["against_offline"] is None
     assert (first["collected_successes"], first["collected_episodes"]) == (1, 5)
-    text = curves.markdown([first | {"goals": True}, second | {"goals": True}])
-    assert "| 70.0 ± 10.0 |" in text and "| +35.0 ± 5.0 | 1 of 5 episodes |" in text
+    text = study.table(curves.COLUMNS, [first | {"goals": True}, second | {"goals": True}])
+    cells = [cell.strip() for cell in text.splitlines()[2].split("|")]
+    assert {"70.0 ± 10.0", "+35.0 ± 5.0", "1 of 5 episodes"} <= set(cells)
     assert len(text.splitlines()) == 4
 
 
@@ -173,7 +177,8 @@ def test_wrong_settings_are_named() -> None:
 @pytest.mark.slow
 def test_the_whole_command(environment: dict[str, str], tmp_path: Path) -> None:
     run, out = tmp_path / "run", tmp_path / "tuned"
-    ended = call(environment, "train", f"--out={run}", "--seeds=3", *SMALL)
+    package = os.environ | environment
+    ended = call_package(package, "train", f"--out={run}", "--seeds=3", *SMALL)
     assert ended.returncode == 0, ended.stderr
     arguments = [
         f"--run={run}",
@@ -183,7 +188,7 @@ def test_the_whole_command(environment: dict[str, str], tmp_path: Path) -> None:
         "--config.eval_every=10",
         "--config.eval_episodes=2",
     ]
-    ended = call(environment, "finetune", *arguments)
+    ended = call("finetune", *arguments, environment=environment)
     assert ended.returncode == 0, ended.stderr
     rows = json.loads((out / "table.json").read_text())["rows"]
     assert [row["arm"] for row in rows] == list(ARMS)
@@ -194,17 +199,17 @@ def test_the_whole_command(environment: dict[str, str], tmp_path: Path) -> None:
     # a killed arm begins again, an ended one does not
     (out / "uniform" / "arm.json").unlink()
     before = os.stat(out / "symmetric" / "arm.json").st_mtime_ns
-    ended = call(environment, "finetune", *arguments)
+    ended = call("finetune", *arguments, environment=environment)
     assert ended.returncode == 0, ended.stderr
     assert os.stat(out / "symmetric" / "arm.json").st_mtime_ns == before
     again = json.loads((out / "table.json").read_text())["rows"]
     assert [row["scores_by_seed"] for row in again] == [row["scores_by_seed"] for row in rows]
     # an arm is a run like others
-    ended = call(environment, "evaluate", f"--run={out / 'symmetric'}", "--episodes=2")
+    ended = call_package(package, "evaluate", f"--run={out / 'symmetric'}", "--episodes=2")
     assert ended.returncode == 0, ended.stderr
     assert json.loads(ended.stdout)["score_by_seed"] == rows[0]["scores_by_seed"]
-    ended = call(environment, "export", f"--run={out / 'symmetric'}", "--member=2")
+    ended = call_package(package, "export", f"--run={out / 'symmetric'}", "--member=2")
     assert ended.returncode == 0 and (out / "symmetric" / "policy.zip").exists(), ended.stderr
     # other settings do not go into the same folder
-    ended = call(environment, "finetune", *arguments, "--steps=21")
+    ended = call("finetune", *arguments, "--steps=21", environment=environment)
     assert ended.returncode == 2 and "another settings" in ended.stderr

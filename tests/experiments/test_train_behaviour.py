@@ -8,7 +8,7 @@ import pytest
 
 from dtql_jax.errors import UserError
 from experiments.train_behaviour.bodies import get_body
-from experiments.train_behaviour.choice import choose_levels
+from experiments.train_behaviour.selection import choose_levels
 
 
 def test_levels_are_chosen_by_return_and_time():

@@ -8,10 +8,12 @@ import pytest
 
 from dtql_jax.errors import UserError
 from dtql_jax.plots.mazes import Maze
+from experiments import study
 from experiments.bandits.problems import Bandit
-from experiments.two_modes import corners, figures, maze, ring, store, study
+from experiments.two_modes import __main__ as two_modes
+from experiments.two_modes import corners, figures, maze, ring
 from experiments.two_modes import settings as two_modes_config
-from tests.commands.commands import call
+from tests.experiments.commands import call
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +76,7 @@ def test_corners_by_hand() -> None:
     assert nobody.reward == pytest.approx(1.0 - np.sqrt(200.0) / bandit.best)
 
 
-def small_found(collection: ring.Collection) -> store.Found:
+def small_found(collection: ring.Collection) -> two_modes.Found:
     """Two seeds that each choose one corner and one way; the second fails once in three."""
     config = two_modes_config.get_config().to_dict()
     samples = np.stack([np.full((20, 2), 10.0), np.full((20, 2), -10.0)])
@@ -96,36 +98,35 @@ def small_found(collection: ring.Collection) -> store.Found:
 def test_files_tables_and_picture(tmp_path: Path, collection: ring.Collection) -> None:
     config = two_modes_config.get_config().to_dict() | {"seeds": 2}
     found = small_found(collection)
-    store.save(tmp_path / "samples.npz", config, found)
-    again = store.load(tmp_path / "samples.npz", config)
-    assert again.keys() == found.keys()
-    np.testing.assert_array_equal(again["maze/dql"]["paths"], found["maze/dql"]["paths"])
-    assert store.load(tmp_path / "samples.npz", config | {"seed": 1}) == {}
+    # each algorithm's cell depends on its own settings and the shared ones
     changed = two_modes_config.get_config()
     changed.seeds, changed.maze.algorithms.dql.settings.eta = 2, 2.0
-    kept = store.load(tmp_path / "samples.npz", changed.to_dict())
-    assert kept.keys() == found.keys() - {"maze/dql"}
-    (tmp_path / "torn.npz").write_bytes((tmp_path / "samples.npz").read_bytes()[:300])
-    assert store.load(tmp_path / "torn.npz", config) == {}
-
+    for name, same in (("dtql", True), ("dql", False)):
+        own = [two_modes.cell_settings(c, "maze", name) for c in (config, changed.to_dict())]
+        assert (own[0] == own[1]) == same
     bandit = small_bandit()
-    rows = study.bandit_rows(config, bandit, found)
+    rows = two_modes.bandit_rows(config, bandit, found)
     assert [(row["algorithm"], row["samples"]) for row in rows[:2]] == [
         ("DTQL", "policy"),
         ("DTQL", "acting"),
     ]
     # half of all samples at each corner, and every seed at one alone
     assert (rows[0]["upper_right"], rows[0]["lower_left"], rows[0]["favourite"]) == (0.5, 0.5, 1.0)
-    data, *ways = study.maze_rows(config, collection, found)
+    data, *ways = two_modes.maze_rows(config, collection, found)
     assert data["steps"] == collection.numbers.steps
     assert ways[0]["success"] == pytest.approx(5 / 6)
     assert (ways[0]["upper"], ways[0]["lower"], ways[0]["favourite"]) == (0.5, 0.5, 1.0)
     assert ways[0]["upper_by_seed"] == [1.0, 0.0]
     reached = found["maze/dtql"]["successes"]
     assert ways[0]["steps"] == pytest.approx(found["maze/dtql"]["lengths"][reached].mean())
-    assert len(study.markdown(rows, [data, *ways]).splitlines()) == 8 + 1 + 6
+    assert len(study.table(two_modes.BANDIT_COLUMNS, rows).splitlines()) == 8
+    assert len(study.table(two_modes.MAZE_COLUMNS, [data, *ways]).splitlines()) == 6
     assert len(maze.split(found["maze/dtql"])) == 2
-    figures.figure(config, bandit, collection, found, tmp_path / "two_modes.png")
+    panels = {
+        p: {n: two_modes.title(n) for n in two_modes.names(config, p)} for p in two_modes.PARTS
+    }
+    both = {"bandit": rows, "maze": [data, *ways]}
+    figures.draw(bandit, collection, found, both, panels, tmp_path / "two_modes.png")
     assert (tmp_path / "two_modes.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -140,14 +141,14 @@ def test_wrong_settings_are_named() -> None:
         ("maze.episodes", 1, "maze.episodes is 1"),
     ):
         config = two_modes_config.get_config()
-        study.check(config.to_dict())
+        two_modes.check(config.to_dict())
         *path, last = field.split(".")
         node = config
         for key in path:
             node = node[key]
         node[last] = value
         with pytest.raises(UserError, match=said):
-            study.check(config.to_dict())
+            two_modes.check(config.to_dict())
 
 
 @pytest.mark.slow
@@ -168,7 +169,7 @@ def test_the_whole_command(tmp_path: Path) -> None:
     content = json.loads((tmp_path / "table.json").read_text())
     assert len(content["bandit"]) == 6
     assert len(content["maze"]) == 4
-    for name in ("two_modes.png", "table.md", "run.json", "samples.npz"):
+    for name in ("two_modes.png", "table.md", "run.json"):
         assert (tmp_path / name).stat().st_size > 0
     again = call("two_modes", *arguments)
     assert again.returncode == 0, again.stderr
