@@ -58,17 +58,17 @@ def _recorded_by(info: Any) -> str:
 def _draw(out: Path, data: Any, info: Any, lengths: Any) -> list[str]:
     """Draws what there is to see; returns the names of the pictures."""
     from dtql_jax.datasets.summary import episode_returns
-    from dtql_jax.plots import dataset_pictures as pictures
+    from dtql_jax.plots import data as plots
     from dtql_jax.plots import mazes
 
     titles = {"title": info.task, "subtitle": f"{info.source} data: {info.dataset_id}"}
     returns = episode_returns(data.rewards, lengths)
-    pictures.histogram_of_returns(returns, lengths, out / "histogram_of_returns.png", **titles)
+    plots.histogram_of_returns(returns, lengths, out / "histogram_of_returns.png", **titles)
     if "maze" not in info.task:
         return ["histogram_of_returns.png"]
     positions, _ = mazes.positions_and_goals(info.env, data.observations)
     maze = mazes.read_maze(info.env)
-    pictures.visited_states(maze, positions, out / "visited_states.png", **titles)
+    plots.visited_states(maze, positions, out / "visited_states.png", **titles)
     return ["histogram_of_returns.png", "visited_states.png"]
 
 

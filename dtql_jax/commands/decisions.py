@@ -55,7 +55,7 @@ def run() -> None:
 
     from dtql_jax.commands import restore
     from dtql_jax.envs.spec import EnvSpec
-    from dtql_jax.plots import decision_pictures, decisions, mazes
+    from dtql_jax.plots import decisions, mazes
     from dtql_jax.training.population import member
     from dtql_jax.training.run_folder import RunFolder
 
@@ -77,11 +77,11 @@ def run() -> None:
     out = Path(values.out or Path(values.run) / "decisions.png")
     about = f"{name} on {config['task']}, seed {fit.seeds[values.member]}"
     try:
-        decision_pictures.draw(
+        decisions.draw(
             explained,
             out,
             maze=mazes.read_maze(spec),
-            path_of_episode=positions,
+            positions=positions,
             steps=steps,
             goal=None if goals is None else goals[0],
             title=about,

@@ -20,7 +20,7 @@ from dtql_jax.errors import UserError
 from dtql_jax.evaluation import scores
 from dtql_jax.evaluation.pool import SimulatorError
 from dtql_jax.evaluation.rollout import EvaluationResult, Evaluator, concatenate
-from dtql_jax.plots import mazes, pictures
+from dtql_jax.plots import curves, mazes
 from dtql_jax.presets.parts import (
     algorithm_of,
     final_episodes,
@@ -408,20 +408,20 @@ def _draw(
     """Draws what there is to see; returns the names of the pictures."""
     name, _ = scores.score(result.returns, result.successes, info.env, info.reference_scores)
     about = {"task": config["task"], "source": info.source, "dataset": info.dataset_id}
-    pictures.learning_curve(
+    curves.learning_curve(
         read_rows(folder / "evaluations.csv"),
         folder / "learning_curve.png",
         score_name=name,
         **about,
     )
     title = f"{config['algorithm']['name']} on {config['task']}"
-    pictures.training_curves(read_rows(folder / "metrics.csv"), folder / "losses.png", title=title)
+    curves.training_curves(read_rows(folder / "metrics.csv"), folder / "losses.png", title=title)
     drawn = ["learning_curve.png", "losses.png"]
     own = [t for t in result.trajectories if t.member == 0]
     if own and result.successes is not None and "maze" in config["task"]:
         placed = [mazes.positions_and_goals(info.env, t.observations) for t in own]
         goals = None if placed[0][1] is None else [g[0] for _, g in placed]
-        pictures.maze_trajectories(
+        mazes.trajectories(
             mazes.read_maze(info.env),
             [positions for positions, _ in placed],
             folder / "trajectories.png",

@@ -60,7 +60,7 @@ def run() -> None:
     numbers = range(values.episode, values.episode + values.episodes)
     fps = values.fps or video.frame_rate(spec)
     frames = 0
-    with video.Film(out, fps) as film:
+    with video.Video(out, fps) as film:
         for frame in video.play(spec, act, seed, numbers):
             image = video.captioned(frame, title)
             # the end stays for a second, so that one sees how it ended

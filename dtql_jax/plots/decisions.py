@@ -1,12 +1,14 @@
-"""What is behind an action: candidates, what the critics think, what the behaviour would do.
+"""Candidate actions, their Q-values and behaviour samples at some states, and their figure.
 
-For algorithms that choose among candidates by critics, in tasks with two actions.
+For algorithms that choose among candidates by their critics, in tasks with two actions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,26 +18,32 @@ from dtql_jax import networks
 from dtql_jax.algorithms import ALGORITHMS, common, dql, make_algorithm
 from dtql_jax.diffusion import edm
 from dtql_jax.errors import UserError
+from dtql_jax.plots import mazes, style
+from dtql_jax.plots.mazes import Maze
 from dtql_jax.types import Array
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 CANDIDATES, CHOSEN, BEHAVIOUR, GRID = 256, 64, 256, 61
-# critics by algorithm; those with a diffusion policy apart from the acting one
+# Critics by algorithm, and the algorithms with a diffusion policy beside the acting one.
 _CRITICS = {
     "dtql": lambda config: networks.DoubleCritic(config.hidden_dim),
     "dql_kl": lambda config: networks.DoubleCritic(config.hidden_dim),
     "dql": dql.critic_network,
 }
 _WITH_DIFFUSION = ("dtql", "dql_kl")
+_ACROSS = 3
 
 
 class Decision(NamedTuple):
-    """One state's decision; actions are [., 2].
+    """The decision at one state.
 
     Attributes:
       candidates: [256, 2] single draws of the acting policy.
-      chosen: [64, 2] actions as the run acts.
+      chosen: [64, 2] actions chosen as in the run.
       behaviour: [256, 2] samples of the diffusion policy (behaviour cloning), or None where the
-        acting policy is the diffusion itself.
+        acting policy is the diffusion policy.
       grid: [G] values of either action.
       q: [G, G] min(Q1, Q2) of the target critics at (grid[column], grid[row]).
     """
@@ -48,7 +56,7 @@ class Decision(NamedTuple):
 
 
 def check(algorithm: str, action_dim: int) -> None:
-    """UserError where decisions of such an algorithm or such actions cannot be shown."""
+    """Raises UserError where decisions of this algorithm or action size cannot be shown."""
     if algorithm not in _CRITICS:
         raise UserError(
             f"{algorithm} has no candidates and critics to show; expected {', '.join(_CRITICS)}"
@@ -60,14 +68,14 @@ def check(algorithm: str, action_dim: int) -> None:
 def explain(
     name: str, settings: Mapping[str, Any], state: Any, observations: Array, key: Array
 ) -> list[Decision]:
-    """Looks behind the actions at some states.
+    """Returns the decisions at some states.
 
     Args:
-      name: of the algorithm: dtql, dql_kl or dql.
-      settings: of the algorithm, by field.
-      state: of one member.
+      name: the algorithm: dtql, dql_kl or dql.
+      settings: its settings by field.
+      state: the train state of one member.
       observations: [n, O].
-      key: of the draws.
+      key: random key.
 
     Raises:
       UserError: see `check`.
@@ -81,7 +89,7 @@ def explain(
     critic = _CRITICS[name](config)
 
     def draws(act: Any, observation: Array, key: Array, number: int) -> Array:
-        # one at a time: 64 choices among 1,024 candidates each would take a gigabyte
+        # in small batches: 64 choices among 1,024 candidates each would take a gigabyte
         keys = jax.random.split(key, number)
         return jax.lax.map(lambda k: act(state, observation, k), keys, batch_size=8)
 
@@ -109,3 +117,100 @@ def explain(
         diffusion = behaviour[0] if behaviour else None
         found.append(Decision(candidates, chosen, diffusion, np.asarray(grid), q))
     return found
+
+
+def draw(
+    decisions: Sequence[Decision],
+    path: str | os.PathLike,
+    *,
+    maze: Maze,
+    positions: np.ndarray,
+    steps: np.ndarray,
+    goal: np.ndarray | None = None,
+    title: str = "",
+    subtitle: str = "",
+) -> None:
+    """Draws the maze with the numbered states, then a panel of actions for each state.
+
+    Args:
+      decisions: one for each state.
+      path: the PNG file.
+      maze: from `mazes.read_maze`.
+      positions: [T + 1, 2], the path of the episode.
+      steps: [n], the steps of the states in the episode.
+      goal: [2], or None where it is unknown.
+      title: first line.
+      subtitle: second line.
+
+    Raises:
+      UserError: there is no decision, or another number of them than of steps.
+    """
+    if not decisions or len(decisions) != len(steps):
+        raise UserError(f"{len(decisions)} decisions for {len(steps)} steps; expected one each")
+    down = math.ceil((len(decisions) + 1) / _ACROSS)
+    figure, grid = style.figure(3.6 * _ACROSS, 3.6 * down + 0.9, down, _ACROSS)
+    panels = list(grid.flat)
+    _draw_states(panels[0], maze, positions, steps, goal)
+    for i, (axes, decision) in enumerate(zip(panels[1:], decisions, strict=False)):
+        _draw_decision(axes, decision)
+        style.panel_title(axes, f"state {i + 1}: step {steps[i]}")
+    for axes in panels[len(decisions) + 1 :]:
+        axes.remove()
+    handles, labels = (
+        first + second
+        for first, second in zip(
+            panels[0].get_legend_handles_labels(),
+            panels[1].get_legend_handles_labels(),
+            strict=True,
+        )
+    )
+    style.legend(
+        figure, handles=handles, labels=labels, loc="outside lower center", ncols=4, fontsize=10
+    )
+    style.figure_title(figure, f"{title}\n{subtitle}" if subtitle else title)
+    style.save(figure, path)
+
+
+def _draw_states(
+    axes: Axes, maze: Maze, positions: np.ndarray, steps: np.ndarray, goal: np.ndarray | None
+) -> None:
+    mazes.draw_walls(axes, maze)
+    axes.plot(*positions.T, color=style.GREEN, linewidth=1.6, label="path of the episode")
+    for i, step in enumerate(steps):
+        axes.plot(
+            *positions[step], "o", color="white", markeredgecolor=style.INK, markersize=13,
+            zorder=4,
+        )  # fmt: skip
+        axes.annotate(
+            str(i + 1), tuple(positions[step]), ha="center", va="center", fontsize=8.5, zorder=5,
+            color=style.INK,
+        )  # fmt: skip
+    if goal is not None:
+        axes.plot(
+            *goal, "*", color=style.ORANGE, markeredgecolor=style.INK, markersize=15, zorder=3,
+            linestyle="none", label="goal",
+        )  # fmt: skip
+    style.panel_title(axes, "states")
+
+
+def _draw_decision(axes: Axes, decision: Decision) -> None:
+    grid, bound = decision.grid, 1.06 * float(decision.grid[-1])
+    axes.grid(False)
+    if np.ptp(decision.q) > 0:
+        shown = axes.contourf(grid, grid, decision.q, levels=14, cmap="Greys_r", alpha=0.5)
+        style.colour_bar(axes, shown, "min(Q1, Q2)")
+    if decision.behaviour is not None:
+        axes.plot(
+            *decision.behaviour.T, ".", color=style.ORANGE, markersize=4, alpha=0.8,
+            label="diffusion policy", zorder=2,
+        )  # fmt: skip
+    axes.plot(
+        *decision.candidates.T, ".", color=style.BLUE, markersize=4, alpha=0.8,
+        label="candidates", zorder=3,
+    )  # fmt: skip
+    axes.plot(
+        *decision.chosen.T, "o", color="white", markeredgecolor=style.VERMILION, markersize=4,
+        markeredgewidth=0.9, label="chosen", zorder=4,
+    )  # fmt: skip
+    axes.set(xlim=(-bound, bound), ylim=(-bound, bound), aspect="equal")
+    axes.set(xlabel="action 1", ylabel="action 2")

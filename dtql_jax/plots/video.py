@@ -1,6 +1,6 @@
-"""Films episodes of a policy with MuJoCo's offscreen renderer.
+"""Records videos of episodes with MuJoCo's offscreen renderer.
 
-An episode that is filmed is the one that an evaluation plays: the same start and the same draws.
+The episodes are those of an evaluation: the same starts and the same random draws.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ Act = Callable[[np.ndarray, int, int], np.ndarray]
 
 
 class Frame(NamedTuple):
-    """One picture of an episode.
+    """One frame of an episode.
 
     Attributes:
       image: [H, W, 3] uint8.
-      episode: its number.
-      step: steps taken before it.
+      episode: number of the episode.
+      step: steps taken before the frame.
       reward: sum of the rewards so far.
-      ended: "" while the episode goes on, else "success", "terminated" or "time is up".
+      ended: "success", "terminated" or "time is up" in the last frame, else "".
     """
 
     image: np.ndarray
@@ -55,14 +55,14 @@ class Frame(NamedTuple):
 def choose_renderer() -> str:
     """Finds an OpenGL that renders without a screen and sets $MUJOCO_GL to it.
 
-    Each candidate is tried in a process of its own, since a failed one cannot be taken back.
-    A $MUJOCO_GL that is set already is the only one tried. To be called before MuJoCo is imported.
+    Each candidate is tried in its own process, because a process cannot change its OpenGL. If
+    $MUJOCO_GL is set, only that one is tried. Call this before importing MuJoCo.
 
     Returns:
-      "egl", "osmesa" or what $MUJOCO_GL said.
+      "egl", "osmesa" or the given $MUJOCO_GL.
 
     Raises:
-      UserError: none of them works here.
+      UserError: none of them works.
     """
     given = os.environ.get("MUJOCO_GL")
     tried = (given,) if given else _RENDERERS
@@ -88,8 +88,8 @@ def play(spec: EnvSpec, act: Act, seed: int, episodes: Sequence[int]) -> Iterato
     Args:
       spec: the environment.
       act: the policy; actions are clipped to the action space.
-      seed: of the population's member that plays.
-      episodes: numbers of the evaluation's episodes.
+      seed: the evaluated member's seed.
+      episodes: numbers of the episodes in the evaluation.
 
     Raises:
       UserError: the environment cannot render.
@@ -108,7 +108,7 @@ def play(spec: EnvSpec, act: Act, seed: int, episodes: Sequence[int]) -> Iterato
                 action = np.clip(action, space.low, space.high)
                 observation, reward, terminated, truncated, _ = env.step(action.astype(np.float32))
                 step, total = step + 1, total + float(reward)
-                if terminated or truncated or step >= spec.max_episode_steps:
+                if terminated or truncated:
                     success = spec.success == "reward" and total > 0
                     ended = "success" if success else "terminated" if terminated else "time is up"
                 yield Frame(_render(env, spec), episode, step, total, ended)
@@ -117,7 +117,7 @@ def play(spec: EnvSpec, act: Act, seed: int, episodes: Sequence[int]) -> Iterato
 
 
 def frame_rate(spec: EnvSpec) -> int:
-    """Frames a second at which an episode takes its true time."""
+    """Returns the frames per second of real time."""
     from dtql_jax.envs.make import make_env
 
     env = make_env(spec)
@@ -130,7 +130,7 @@ def frame_rate(spec: EnvSpec) -> int:
 def _render(env: Any, spec: EnvSpec) -> np.ndarray:
     try:
         image = env.render()
-    except Exception as error:  # whatever an OpenGL raises
+    except Exception as error:  # OpenGL raises all kinds
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{spec.env_id} cannot be rendered: {reason}") from error
     image = np.asarray(image)
@@ -140,7 +140,7 @@ def _render(env: Any, spec: EnvSpec) -> np.ndarray:
 
 
 def captioned(frame: Frame, title: str) -> np.ndarray:
-    """The frame above a strip with its caption; height and width are even, as video needs."""
+    """Returns the frame with a caption below, [H, W, 3] uint8; H and W are even, for H.264."""
     from PIL import Image, ImageDraw, ImageFont
 
     height, width = (size - size % 2 for size in frame.image.shape[:2])
@@ -155,17 +155,14 @@ def captioned(frame: Frame, title: str) -> np.ndarray:
     return np.asarray(sheet)
 
 
-class Film:
-    """A video file that is written frame by frame; a context manager.
-
-    MP4 (H.264) for films, GIF where a player is not wanted.
-    """
+class Video:
+    """An MP4 (H.264) or GIF file, written frame by frame; a context manager."""
 
     def __init__(self, path: str | os.PathLike, fps: int) -> None:
         """Opens the file.
 
         Raises:
-          UserError: another ending than .mp4 or .gif, or the file cannot be written.
+          UserError: the suffix is not .mp4 or .gif, or the file cannot be written.
         """
         self.path = Path(path)
         if self.path.suffix.lower() not in FORMATS:
@@ -176,7 +173,7 @@ class Film:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if gif:
-                # times of a GIF are whole hundredths of a second
+                # GIF durations are whole hundredths of a second
                 options: dict[str, Any] = {"duration": max(20, round(1000 / fps / 10) * 10)}
                 self._writer = imageio.get_writer(self.path, mode="I", loop=0, **options)
             else:
@@ -189,11 +186,11 @@ class Film:
     def add(self, image: np.ndarray) -> None:
         """Appends one frame, [H, W, 3] uint8, of the same size as the others."""
         with warnings.catch_warnings():
-            # ffmpeg is started with the first frame, by fork and exec: no JAX runs in the child
+            # the first frame starts ffmpeg by fork and exec; no JAX code runs in the child
             warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called")
             self._writer.append_data(image)
 
-    def __enter__(self) -> Film:
+    def __enter__(self) -> Video:
         return self
 
     def __exit__(self, *_: Any) -> None:

@@ -14,15 +14,10 @@ from dtql_jax.datasets import d4rl, load_episodes
 from dtql_jax.datasets.cache import cache_root, cached
 from dtql_jax.datasets.registry import get_task
 from dtql_jax.datasets.summary import episode_returns, summarise
-from dtql_jax.errors import UserError
-from dtql_jax.plots import dataset_pictures as pictures
-from dtql_jax.plots import pictures as style
-from dtql_jax.plots.mazes import Maze
 from dtql_jax.types import Transition
 from tests.datasets.dataset_files import d4rl_columns, write_d4rl
 
 ROOT = pathlib.Path(__file__).parents[2]
-MAZE = Maze(((1, 1, 1, 1), (1, "r", "g", 1), (1, 0, 1, 1), (1, 1, 1, 1)), 2.0, (3.0, 1.0))
 
 
 def transitions(rewards, masks=None, actions=None):
@@ -103,52 +98,6 @@ def test_damaged_lengths_are_built_anew(tmp_path, lines, damage):
         path.unlink()
     assert read() == [1, 2]
     assert len(lines) == 1 and "damaged" in lines[0]
-
-
-# -------------------------------------------------------------------------------- pictures
-
-
-@pytest.fixture
-def kept(monkeypatch):
-    figures = []
-    monkeypatch.setattr(style, "_save", lambda figure, path: figures.append(figure))
-    return figures
-
-
-def test_the_histograms_bars_count_episodes(kept):
-    returns = np.array([0, 0, 0, 1, 1, 4])
-    lengths = np.array([10.5, 20, 20, 25, 90, 100])
-    pictures.histogram_of_returns(returns, lengths, "", title="t", subtitle="s" * 200)
-    left, right = kept[0].axes
-    bars = {round(bar.get_x() + bar.get_width() / 2): bar.get_height() for bar in left.patches}
-    assert bars == {0: 3, 1: 2, 2: 0, 3: 0, 4: 1}
-    assert sum(bar.get_height() for bar in right.patches) == 6
-    assert "mean 1" in [text.get_text() for text in left.texts]
-    assert "mean 44.25" in [text.get_text() for text in right.texts]
-
-
-def test_the_map_counts_visits_where_they_were(kept):
-    # the cell of the goal has its centre at (4, 2), the map spans (-1, -3) to (7, 5)
-    positions = np.array([[4.01, 2.01]] * 7 + [[1.9, -0.1]])
-    pictures.visited_states(MAZE, positions, "")
-    axes = kept[0].axes[0]
-    (image,) = axes.images
-    assert image.get_extent() == [-1, 7, -3, 5]
-    counts = image.get_array()
-    assert counts.count() == 2 and counts.max() == 7
-    row, column = np.argwhere(counts == 7)[0]
-    side = 8 / counts.shape[1]
-    assert -1 + column * side <= 4.01 < -1 + (column + 1) * side
-    assert -3 + row * side <= 2.01 < -3 + (row + 1) * side
-    star = next(line for line in axes.lines if line.get_marker() == "*")
-    np.testing.assert_array_equal(star.get_xydata(), [[4, 2]])
-
-
-def test_wrong_input_is_one_line(tmp_path):
-    with pytest.raises(UserError, match="no episodes to draw"):
-        pictures.histogram_of_returns(np.zeros(0), np.zeros(0), tmp_path / "a.png")
-    with pytest.raises(UserError, match=r"positions have shape \(3, 3\)"):
-        pictures.visited_states(MAZE, np.zeros((3, 3)), tmp_path / "a.png")
 
 
 def data_info(*arguments):

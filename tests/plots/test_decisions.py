@@ -1,15 +1,12 @@
-"""Decisions: actions within bounds, the critics' own numbers, one panel for each state."""
-
-from pathlib import Path
+"""Decisions: bounded actions, the critics' Q-values, one panel for each state."""
 
 import jax
 import numpy as np
 import pytest
-from PIL import Image
 
 from dtql_jax.algorithms import dtql, make_algorithm
 from dtql_jax.errors import UserError
-from dtql_jax.plots import decision_pictures, decisions, pictures
+from dtql_jax.plots import decisions
 from dtql_jax.plots.mazes import Maze
 from tests.algorithms import small
 
@@ -48,21 +45,17 @@ def test_a_decision_is_of_its_state(explained) -> None:
     assert q_near(first.chosen) > q_near(first.candidates)
 
 
-def test_the_picture_has_a_panel_for_each_state(explained, tmp_path: Path, monkeypatch) -> None:
+def test_the_picture_has_a_panel_for_each_state(explained, kept) -> None:
     *_, found = explained
-    figures, save = [], pictures._save
-    monkeypatch.setattr(pictures, "_save", lambda f, path: (figures.append(f), save(f, path)))
     positions = np.array([[-1.0, 1.0], [0.0, 1.0], [1.0, 1.0]])
-    arguments = {"maze": MAZE, "path_of_episode": positions, "title": "t"}
-    path = tmp_path / "decisions.png"
-    decision_pictures.draw(found, path, steps=np.array([0, 1]), goal=positions[2], **arguments)
-    with Image.open(path) as image:
-        assert image.format == "PNG" and image.width > 1000
-    assert [axes.get_title("left") for axes in figures[0].axes][1:] == ["1: step 0", "2: step 1"]
-    lines = {line.get_label(): line for line in figures[0].axes[1].get_lines()}
+    arguments = {"maze": MAZE, "positions": positions, "title": "t"}
+    decisions.draw(found, "", steps=np.array([0, 1]), goal=positions[2], **arguments)
+    titles = [axes.get_title("left") for axes in kept[0].axes[:3]]
+    assert titles == ["states", "state 1: step 0", "state 2: step 1"]
+    lines = {line.get_label(): line for line in kept[0].axes[1].get_lines()}
     np.testing.assert_allclose(lines["chosen"].get_xydata(), found[0].chosen)
     with pytest.raises(UserError, match="2 decisions for 1 steps"):
-        decision_pictures.draw(found, path, steps=np.array([0]), **arguments)
+        decisions.draw(found, "", steps=np.array([0]), **arguments)
 
 
 def test_a_diffusion_that_acts_itself_has_no_second_one() -> None:

@@ -1,4 +1,4 @@
-"""Videos: the episodes of the evaluation, files that can be read, one line where no GL exists."""
+"""Videos: the evaluation's episodes, readable files, one line where OpenGL is missing."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ SPEC = EnvSpec(
 
 @pytest.fixture(scope="module")
 def renderer():
-    """An OpenGL without a screen, in a child that can be asked; skipped where there is none."""
+    """The name of an OpenGL that renders without a screen; skips the test without one."""
     before = os.environ.get("MUJOCO_GL")
     try:
         yield video.choose_renderer()
@@ -47,7 +47,7 @@ def policy(observations, episodes, steps):
     return np.stack(rows)[None]
 
 
-def test_the_film_is_the_evaluations_episode(renderer: str) -> None:
+def test_the_video_shows_the_evaluations_episodes(renderer: str) -> None:
     result = rollout.evaluate(policy, SPEC, seeds=[5], episodes=3, record=3, workers=0)
     frames = list(video.play(SPEC, act, 5, [2, 0]))
     ends = [frame for frame in frames if frame.ended]
@@ -59,22 +59,22 @@ def test_the_film_is_the_evaluations_episode(renderer: str) -> None:
     assert len(frames) == result.lengths[0, [2, 0]].sum() + 2
     first, last = frames[0].image, frames[result.lengths[0, 2]].image
     assert first.dtype == np.uint8 and first.ndim == 3
-    assert first.std() > 10  # a scene, no blank
-    assert np.abs(first.astype(int) - last).max() > 50  # and something moved in it
+    assert first.std() > 10  # not blank
+    assert np.abs(first.astype(int) - last).max() > 50  # something moved
 
 
 def test_files_can_be_read(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 255, (64, 48, 3)).astype(np.uint8) for _ in range(6)]
-    for name in ("film.mp4", "deep/film.gif"):
-        with video.Film(tmp_path / name, fps=25) as film:
+    for name in ("video.mp4", "deep/video.gif"):
+        with video.Video(tmp_path / name, fps=25) as file:
             for image in images:
-                film.add(image)
+                file.add(image)
         with imageio.get_reader(tmp_path / name) as reader:
             read = [np.asarray(frame)[..., :3] for frame in reader]
         assert len(read) == 6 and read[0].shape == (64, 48, 3)
     with pytest.raises(UserError, match=r"ends in \.mp4 or \.gif"):
-        video.Film(tmp_path / "film.avi", fps=25)
+        video.Video(tmp_path / "video.avi", fps=25)
 
 
 def test_captions_stand_below_an_even_picture() -> None:
@@ -87,7 +87,7 @@ def test_captions_stand_below_an_even_picture() -> None:
 
 
 def test_no_gl_is_one_line() -> None:
-    program = "from dtql_jax.evaluation import video; video.choose_renderer()"
+    program = "from dtql_jax.plots import video; video.choose_renderer()"
     ended = subprocess.run(
         [sys.executable, "-c", program],
         cwd=ROOT,

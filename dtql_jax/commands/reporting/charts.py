@@ -1,6 +1,6 @@
 """The curves of a report: SVG whose colours follow the page's light or dark scheme, and PNG.
 
-The style is that of `evaluation.pictures`. An SVG is drawn in the colours of paper; these are then
+The style is that of `plots.style`. An SVG is drawn in the colours of paper; these are then
 replaced by CSS variables of the page, so that one drawing serves both schemes.
 """
 
