@@ -1,10 +1,10 @@
-"""Makes live_view.png: the screen of a real `make train` in a terminal, while it trains.
+"""Makes live_view.png: the terminal of a real `dtql-jax train`, while it trains.
 
-python docs/images/record_live_view.py [FLAG OF experiments.train]...
+    python docs/images/record_live_view.py [FLAG OF dtql-jax train]...
 
-Run it at the root of the repository. It starts the command in a terminal of its own (tmux), takes
-what is on its screen in the middle of training, after the first evaluations, stops the run with
-Ctrl-C, and has a browser (chromium) draw what was taken. Nothing is written or drawn by hand.
+Run it at the root of the repository. It starts the command in a terminal of its own (tmux), captures
+the screen after the first evaluations, stops the run with Ctrl-C, and lets a browser (chromium) draw
+what was captured.
 """
 
 import re
@@ -21,7 +21,7 @@ from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
 COLUMNS, ROWS = 92, 24
-SCORES = 2  # evaluations before the picture is taken
+SCORES = 2  # evaluations before the screen is captured
 PICTURE = Path(__file__).with_name("live_view.png")
 SESSION = "record_live_view"
 # a page of the terminal's colours around rich's own
@@ -31,25 +31,25 @@ STYLE = (
 
 
 def tmux(*arguments: str) -> str:
-    """What tmux says."""
+    """Runs tmux and returns its output."""
     command = ["tmux", *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def screen(colours: bool = False) -> str:
-    """What the terminal shows, without the empty rows at its end."""
+    """Returns the terminal's text, without the empty rows at its end."""
     return tmux("capture-pane", "-p", "-t", SESSION, *(["-e"] * colours)).rstrip()
 
 
 def record(flags: list[str]) -> str:
-    """Runs the command until there is something to see; returns the screen, with its colours."""
+    """Runs the command until it has evaluated; returns the screen with its colours."""
     command = shlex.join([sys.executable, "-m", "dtql_jax", "train", *flags])
     tmux("new-session", "-d", "-s", SESSION, "-x", str(COLUMNS), "-y", str(ROWS), command)
     try:
         while True:
             time.sleep(0.5)
             shown = screen()
-            # the view is at the end of the screen, lines that were said before it above
+            # the progress is at the end of the screen, earlier lines above it
             trains = re.search(r"^\s*train\b.*\n.*updates/s.*left", shown, re.MULTILINE)
             if shown.count(": score ") >= SCORES and trains and "losses" in shown:
                 return screen(colours=True)
@@ -61,7 +61,7 @@ def draw(shown: str, picture: Path) -> None:
     """Draws a screen with its colours."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
-        raise SystemExit("error: no chromium is installed; expected one that draws the picture")
+        raise SystemExit("error: no chromium is installed; expected it, to draw the screen")
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "view.html"
         console = Console(record=True, width=COLUMNS, file=(Path(folder) / "unused").open("w"))
