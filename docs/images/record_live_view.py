@@ -2,9 +2,9 @@
 
     python docs/images/record_live_view.py [FLAG OF dtql-jax train]...
 
-Run it at the root of the repository. It starts the command in a terminal of its own (tmux), captures
-the screen after the first evaluations, stops the run with Ctrl-C, and lets a browser (chromium) draw
-what was captured.
+Run it at the root of the repository. It starts the command in a terminal of its own (tmux),
+captures the screen after the first evaluations, stops the run with Ctrl-C, and lets a browser
+(chromium) draw what was captured.
 """
 
 import re
