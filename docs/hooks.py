@@ -149,14 +149,16 @@ def cell(value: Any) -> str:
 
 
 def extras_table() -> str:
-    """The extras of setup.cfg, with their packages."""
-    import configparser
-
-    parser = configparser.ConfigParser()
-    parser.read(ROOT / "setup.cfg")
-    rows = ["| extra | packages |", "|---|---|"]
-    for name, packages in parser["options.extras_require"].items():
-        rows.append(f"| `{name}` | {', '.join(packages.split())} |")
+    """The extras of setup.cfg: the comment above each of them, and its packages."""
+    text = (ROOT / "setup.cfg").read_text()
+    section = text.split("[options.extras_require]\n")[1].split("\n[")[0]
+    rows = ["| extra | for | packages |", "|---|---|---|"]
+    for note, name, packages in re.findall(
+        r"^((?:# .*\n)*)(\w+) =\n((?:[ ]+.*\n?)*)", section, flags=re.M
+    ):
+        comment = " ".join(line.removeprefix("# ") for line in note.splitlines())
+        named = [line for line in packages.split("\n") if line and "#" not in line]
+        rows.append(f"| `{name}` | {comment} | {', '.join(n.strip() for n in named)} |")
     return "\n".join(rows)
 
 
