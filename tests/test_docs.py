@@ -35,6 +35,7 @@ def test_the_table_of_a_runs_fields_is_complete() -> None:
     assert rows == {name: chosen.get(name, f"`{value!r}`") for name, value in config.items()}
 
 
+@pytest.mark.slow
 def test_the_tutorials_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     train = dtql_jax.train
