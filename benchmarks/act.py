@@ -39,9 +39,8 @@ def run() -> None:
 
     from benchmarks import measure
     from dtql_jax.training import population
-    from dtql_jax.training.acting import Acting
+    from dtql_jax.training.data_parallel import Acting, Placement
     from dtql_jax.training.device import use_cpu_cores
-    from dtql_jax.training.placement import Placement
 
     use_cpu_cores()
     values = flags.FLAGS

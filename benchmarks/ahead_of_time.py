@@ -167,8 +167,8 @@ def compiled(name: str, batch_size: int, members: int, device: Any) -> tuple[Any
     from benchmarks import measure
     from benchmarks.plain_step import plain_dtql
     from dtql_jax.algorithms import make_algorithm
-    from dtql_jax.training import capacity, population, updates
-    from dtql_jax.training.placement import Placement
+    from dtql_jax.training import capacity, population
+    from dtql_jax.training.data_parallel import Placement
 
     def abstract(tree: Any) -> Any:
         place = jax.sharding.SingleDeviceSharding(device)
@@ -183,11 +183,9 @@ def compiled(name: str, batch_size: int, members: int, device: Any) -> tuple[Any
     with mock.patch.object(jax, "default_backend", return_value=device.platform):
         state = jax.eval_shape(jax.vmap(algorithm.init, (0, None)), keys, sample)
         names = population.metric_names(algorithm, placement, state, data, batch_size)["train"]
-        tally = jax.eval_shape(
-            jax.vmap(lambda _: updates.empty_tally(len(names))), np.zeros(members, np.int32)
-        )
+        sums = jax.eval_shape(lambda: population.empty_sums(len(names), members))
         update = population.make_update(algorithm.train_step, names, batch_size, UPDATES, placement)
-        arguments = abstract((state, tally, data, keys, np.int32(0)))
+        arguments = abstract((state, sums, data, keys, np.int32(0)))
         program = update.lower(*arguments).compile()
     return program, capacity.member_bytes(algorithm, sample, batch_size)
 

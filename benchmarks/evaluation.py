@@ -58,7 +58,7 @@ def evaluated(name: str) -> dict[str, Any]:
     from dtql_jax.presets import get_config
     from dtql_jax.presets.parts import algorithm_of
     from dtql_jax.training import population
-    from dtql_jax.training.acting import Acting
+    from dtql_jax.training.data_parallel import Acting
 
     values = flags.FLAGS
     config = get_config(f"{values.env},{values.preset},{name}").to_dict()

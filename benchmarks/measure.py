@@ -16,9 +16,9 @@ import numpy as np
 
 from dtql_jax.algorithms import make_algorithm
 from dtql_jax.algorithms.base import Algorithm
-from dtql_jax.training import population, updates
+from dtql_jax.training import population
+from dtql_jax.training.data_parallel import Placement, place
 from dtql_jax.training.device import describe_device, enable_compilation_cache
-from dtql_jax.training.placement import Placement, place
 from dtql_jax.training.run_folder import commit, versions, write_json
 from dtql_jax.types import Transition
 
@@ -114,8 +114,9 @@ class Training:
           sizes: (O, A); None: those of the paper's tasks of this batch size.
         """
         began = time.perf_counter()
-        placement = self.placement = placement or place(algorithm, seeds, batch_size)
         data = random_data(*(sizes or SIZES.get(batch_size, SIZES[256])))
+        placement = placement or place(algorithm, seeds, batch_size, data)
+        self.placement = placement
         keys = population.member_keys(range(seeds))
         self._keys, self._data = placement.put(keys.run), placement.copy(data)
         init_keys = placement.put(keys.init)
@@ -124,13 +125,12 @@ class Training:
             algorithm, placement, self._state, self._data, batch_size
         )
         names = reported["train"]
-        tallies = [updates.empty_tally(len(names))] * seeds
-        self._tally = placement.put(jax.tree.map(lambda *rows: jnp.stack(rows), *tallies))
+        self._sums = placement.put(population.empty_sums(len(names), seeds))
         update = population.make_update(
             algorithm.train_step, names, batch_size, per_call, placement
         )
         self._start = placement.copy(jnp.int32(0))
-        arguments = (self._state, self._tally, self._data, self._keys, self._start)
+        arguments = (self._state, self._sums, self._data, self._keys, self._start)
         self._program = update.lower(*arguments).compile()
         self.compile_seconds = time.perf_counter() - began
 
@@ -140,10 +140,10 @@ class Training:
         return self._state
 
     def __call__(self) -> Any:
-        self._state, self._tally = self._program(
-            self._state, self._tally, self._data, self._keys, self._start
+        self._state, self._sums = self._program(
+            self._state, self._sums, self._data, self._keys, self._start
         )
-        return self._tally
+        return self._sums
 
 
 def make(name: str, settings: Mapping[str, Any] | None = None) -> Algorithm:
@@ -179,7 +179,7 @@ def processor() -> str:
 
 def about() -> dict[str, Any]:
     """What stands in every result."""
-    precision = jax.config.jax_default_matmul_precision or "default"
+    precision = getattr(jax.config, "jax_default_matmul_precision", None) or "default"
     return {
         "device": describe_device() | {"processor": processor()},
         "matmul_precision": precision,

@@ -90,29 +90,29 @@ def _adam(network: Any, grads: Any, rate: Array) -> Any:
 
 def train_update(state: dtql.DTQLState, batch: Transition, draws: dtql.Draws) -> Any:
     """One training step of DTQL's defaults (gamma 0, Gaussian policy): (state, metrics)."""
-    s, a, hyper = batch.observations, batch.actions, state.hyper
+    s, a, config = batch.observations, batch.actions, state.config
 
     def value_loss(value: Any) -> Array:
         q = jnp.minimum(_q(state.critics.params, 0, s, a), _q(state.critics.params, 1, s, a))
         u = jax.lax.stop_gradient(q) - _v(value, s)
-        return jnp.mean(jnp.where(u < 0, 1 - hyper.expectile, hyper.expectile) * u**2)
+        return jnp.mean(jnp.where(u < 0, 1 - config.expectile, config.expectile) * u**2)
 
     def critic_loss(critics: Any) -> Array:
-        target = batch.rewards + hyper.discount * batch.masks * _v(
+        target = batch.rewards + config.discount * batch.masks * _v(
             state.value.params, batch.next_observations
         )
         errors = [_q(critics, twin, s, a) - target for twin in (0, 1)]
-        return sum(jnp.mean(error**2) for error in errors)
+        return jnp.mean(errors[0] ** 2) + jnp.mean(errors[1] ** 2)
 
     v_loss, v_grads = jax.value_and_grad(value_loss)(state.value.params)
     q_loss, q_grads = jax.value_and_grad(critic_loss)(state.critics.params)
-    critics = _adam(state.critics, q_grads, hyper.critic_learning_rate)
-    value = _adam(state.value, v_grads, hyper.critic_learning_rate)
+    critics = _adam(state.critics, q_grads, config.critic_learning_rate)
+    value = _adam(state.value, v_grads, config.critic_learning_rate)
 
     d_loss, d_grads = jax.value_and_grad(_denoising)(
         state.diffusion.params, a, s, draws.denoising_sigma, draws.denoising_noise
     )
-    diffusion = _adam(state.diffusion, d_grads, hyper.learning_rate)
+    diffusion = _adam(state.diffusion, d_grads, config.learning_rate)
 
     def trust_region(policy: Any) -> Array:
         action = _policy(policy, s, draws.policy_noise)
@@ -126,12 +126,14 @@ def train_update(state: dtql.DTQLState, batch: Transition, draws: dtql.Draws) ->
 
     tr_loss, tr_grads = jax.value_and_grad(trust_region)(state.policy.params)
     p_loss, p_grads = jax.value_and_grad(minus_q)(state.policy.params)
-    grads = jax.tree.map(lambda x, y: hyper.alpha * x + y, tr_grads, p_grads)
-    policy = _adam(state.policy, grads, hyper.learning_rate)
+    grads = jax.tree.map(lambda x, y: config.alpha * x + y, tr_grads, p_grads)
+    policy = _adam(state.policy, grads, config.learning_rate)
     targets = jax.tree.map(
-        lambda o, t: hyper.tau * o + (1 - hyper.tau) * t, critics.params, state.target_critics
+        lambda o, t: config.tau * o + (1 - config.tau) * t, critics.params, state.target_critics
     )
-    state = dtql.DTQLState(diffusion, policy, critics, targets, value, hyper)
+    state = state.replace(
+        diffusion=diffusion, policy=policy, critics=critics, target_critics=targets, value=value
+    )
     metrics = {
         "value_loss": v_loss,
         "td_loss": q_loss,
@@ -147,6 +149,8 @@ def plain_dtql() -> Algorithm:
     algorithm = dtql.dtql(dtql.DTQLConfig())
 
     def train_step(state: Any, batch: Transition, key: Array) -> Any:
-        return train_update(state, batch, dtql.draw(key, *batch.actions.shape))
+        return train_update(
+            state, batch, dtql.draw(key, batch.actions.shape[0], batch.actions.shape[1])
+        )
 
-    return algorithm._replace(train_step=train_step, by_rows=False)
+    return algorithm._replace(train_step=train_step)

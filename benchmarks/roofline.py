@@ -102,7 +102,7 @@ def step_cost(name: str, batch_size: int) -> tuple[float, float]:
     def operations(rows: int) -> float:
         state = jax.eval_shape(algorithm.init, key, batch(1))
         step = jax.jit(algorithm.train_step).lower(state, batch(rows), key).compile()
-        cost = step.cost_analysis()
+        cost: Any = step.cost_analysis()  # a list of dicts on some backends
         return float((cost[0] if isinstance(cost, list) else cost)["flops"])
 
     few, more = operations(128), operations(256)

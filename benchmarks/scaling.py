@@ -29,7 +29,7 @@ def run() -> None:
     use_cpu_cores()
     import jax
 
-    from dtql_jax.training.placement import Placement
+    from dtql_jax.training.data_parallel import Placement
 
     devices = jax.local_devices()
     cases = [("members", n, n, len(devices), 256) for n in members]

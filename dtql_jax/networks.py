@@ -1,123 +1,21 @@
 """The networks as Flax modules: DTQL's (paper, appendix; sizes and initialisers of the authors'
-program), then those that only a baseline has.
+program), then those of single baselines.
 
 Parameters are float32. Kernels are (in, out); layers are named dense_0, norm_0, ... in the order
-in which they are applied, so that stored weights read like the lists in the papers.
+in which they are applied, so that stored weights read like the lists in the papers. Denoisers take
+the action dimension A from their input.
 """
 
 from collections.abc import Callable
-from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dtql_jax.layers import LayerNorm, dense, mish
 from dtql_jax.types import Array
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
-
-
-@jax.custom_vjp
-def mish(x: Array) -> Array:
-    """Mish, x * tanh(softplus(x)) (Misra 2019, arXiv 1908.08681), elementwise.
-
-    With n = e^x (e^x + 2), tanh(log(1 + e^x)) = n / (n + 2): one exponential and no logarithm. The
-    gradient is written out too, (n + 4x e^x w / (w^2 + 1)) / (w^2 + 1) with w = e^x + 1: derived,
-    it would keep five arrays of x's size between the passes, where this one keeps x. w^2 + 1 is
-    n + 2, but where n stands once, XLA makes one loop of all this and stores no n.
-    """
-    exp = _bounded_exp(x)
-    n = exp * (exp + 2.0)
-    return x * (n / (n + 2.0))
-
-
-def _bounded_exp(x: Array) -> Array:
-    """e^x. Above 20, n / (n + 2) is 1 in float32, and e^x must not overflow."""
-    return jnp.exp(jnp.minimum(x, 20.0))
-
-
-def _mish_forward(x: Array) -> tuple[Array, Array]:
-    return mish(x), x
-
-
-def _mish_backward(x: Array, cotangent: Array) -> tuple[Array]:
-    exp = _bounded_exp(x)
-    w = exp + 1.0
-    inverse = 1.0 / (w * w + 1.0)
-    slope = (exp * (exp + 2.0) + 4.0 * x * (exp * w) * inverse) * inverse
-    return (cotangent * slope,)
-
-
-mish.defvjp(_mish_forward, _mish_backward)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
-def normalize(x: Array, epsilon: float) -> Array:
-    """(x - mean) / sqrt(variance + epsilon) over the last axis (Ba et al. 2016, arXiv 1607.06450).
-
-    The variance is that of the centred x (two passes): the one-pass form loses digits where the
-    mean is large. The gradient is written out for what `mish` says: it keeps the result and one
-    number a row.
-    """
-    return _normalize_parts(x, epsilon)[0]
-
-
-def _normalize_parts(x: Array, epsilon: float) -> tuple[Array, Array]:
-    centred = x - jnp.mean(x, axis=-1, keepdims=True)
-    variance = jnp.mean(centred**2, axis=-1, keepdims=True)
-    scale = jax.lax.rsqrt(variance + epsilon)
-    return centred * scale, scale
-
-
-def _normalize_forward(x: Array, epsilon: float) -> tuple[Array, tuple[Array, Array]]:
-    y, scale = _normalize_parts(x, epsilon)
-    return y, (y, scale)
-
-
-def _normalize_backward(
-    epsilon: float, kept: tuple[Array, Array], cotangent: Array
-) -> tuple[Array]:
-    y, scale = kept
-    mean = jnp.mean(cotangent, axis=-1, keepdims=True)
-    along = jnp.mean(cotangent * y, axis=-1, keepdims=True)
-    return (scale * (cotangent - mean - y * along),)
-
-
-normalize.defvjp(_normalize_forward, _normalize_backward)
-
-
-def _uniform_fan_in(fan_in: int) -> nn.initializers.Initializer:
-    bound = fan_in**-0.5
-
-    def init(key: Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Array:
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-    return init
-
-
-class Linear(nn.Module):
-    """x @ kernel + bias, kernel and bias uniform(+-1/sqrt(fan_in)): PyTorch's default."""
-
-    features: int
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        init = _uniform_fan_in(x.shape[-1])
-        kernel = self.param("kernel", init, (x.shape[-1], self.features))
-        bias = self.param("bias", init, (self.features,))
-        return x @ kernel + bias
-
-
-class LayerNorm(nn.Module):
-    """`normalize`, then times scale plus bias, which start as 1 and 0: [..., H] -> [..., H]."""
-
-    epsilon: float
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        scale = self.param("scale", nn.initializers.ones_init(), (x.shape[-1],))
-        bias = self.param("bias", nn.initializers.zeros_init(), (x.shape[-1],))
-        return normalize(x, self.epsilon) * scale + bias
 
 
 class TimeEmbedding(nn.Module):
@@ -130,13 +28,13 @@ class TimeEmbedding(nn.Module):
     dim: int = 16
 
     @nn.compact
-    def __call__(self, time: Array) -> Array:
+    def __call__(self, time: Array) -> jax.Array:
         half = self.dim // 2
         frequencies = jnp.exp(-jnp.log(10_000.0) * jnp.arange(half) / (half - 1))
         angles = time[..., None] * frequencies
         features = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
-        hidden = mish(Linear(2 * self.dim, name="dense_0")(features))
-        return Linear(self.dim, name="dense_1")(hidden)
+        hidden = mish(dense(features, 2 * self.dim, "dense_0"))
+        return dense(hidden, self.dim, "dense_1")
 
 
 class _Trunk(nn.Module):
@@ -147,30 +45,29 @@ class _Trunk(nn.Module):
     input_layer: bool = True
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: jax.Array) -> jax.Array:
         first = int(self.input_layer)
         if self.input_layer:
-            x = Linear(self.hidden_dim, name="dense_0")(x)
+            x = dense(x, self.hidden_dim, "dense_0")
         for i in range(first, first + 3):
-            x = mish(Linear(self.hidden_dim, name=f"dense_{i}")(x))
-        return Linear(self.out_dim, name=f"dense_{first + 3}")(x)
+            x = mish(dense(x, self.hidden_dim, f"dense_{i}"))
+        return dense(x, self.out_dim, f"dense_{first + 3}")
 
 
 class Denoiser(nn.Module):
-    """The raw network F of the diffusion policy; `diffusion.edm.denoise` puts EDM's scaling around.
+    """The raw network F of the diffusion policy, without EDM's scaling (`diffusion.edm.denoise`).
 
     Call: noised actions [..., A] (already scaled), observations [..., O], time [...] -> [..., A].
     """
 
-    action_dim: int
     hidden_dim: int = 256
     time_dim: int = 16
 
     @nn.compact
-    def __call__(self, noised_actions: Array, observations: Array, time: Array) -> Array:
+    def __call__(self, noised_actions: Array, observations: Array, time: Array) -> jax.Array:
         embedding = TimeEmbedding(self.time_dim, name="time")(time)
         x = jnp.concatenate([noised_actions, observations, embedding], axis=-1)
-        return _Trunk(self.hidden_dim, self.action_dim, name="trunk")(x)
+        return _Trunk(self.hidden_dim, noised_actions.shape[-1], name="trunk")(x)
 
 
 class NoisePredictor(nn.Module):
@@ -179,38 +76,38 @@ class NoisePredictor(nn.Module):
     Call: noised actions [..., A], observations [..., O], step [...] -> noise [..., A].
     """
 
-    action_dim: int
     hidden_dim: int = 256
     time_dim: int = 16
 
     @nn.compact
-    def __call__(self, noised_actions: Array, observations: Array, time: Array) -> Array:
+    def __call__(self, noised_actions: Array, observations: Array, time: Array) -> jax.Array:
         embedding = TimeEmbedding(self.time_dim, name="time")(time)
         x = jnp.concatenate([noised_actions, embedding, observations], axis=-1)
-        return _Trunk(self.hidden_dim, self.action_dim, input_layer=False, name="trunk")(x)
+        action_dim = noised_actions.shape[-1]
+        return _Trunk(self.hidden_dim, action_dim, input_layer=False, name="trunk")(x)
 
 
 class GaussianPolicy(nn.Module):
-    """The one-step policy's Gaussian before the tanh: [..., O] -> mean, log_std, each [..., A].
+    """The one-step policy's Gaussian before the tanh.
 
-    log_std is clipped to [-5, 2]. Orthogonal kernels, zero biases.
+    Call: observations [..., O], action dimension A -> mean, log_std, each [..., A]. log_std is
+    clipped to [-5, 2]. Orthogonal kernels, zero biases.
     """
 
-    action_dim: int
     hidden_dim: int = 256
 
     @nn.compact
-    def __call__(self, observations: Array) -> tuple[Array, Array]:
-        x = observations
+    def __call__(self, observations: Array, action_dim: int) -> tuple[jax.Array, jax.Array]:
+        x = jnp.asarray(observations)
         init = nn.initializers.orthogonal()
         for i in range(3):
             x = nn.relu(nn.Dense(self.hidden_dim, kernel_init=init, name=f"dense_{i}")(x))
-        x = nn.Dense(2 * self.action_dim, kernel_init=init, name="dense_3")(x)
+        x = nn.Dense(2 * action_dim, kernel_init=init, name="dense_3")(x)
         mean, log_std = jnp.split(x, 2, axis=-1)
         return mean, jnp.clip(log_std, LOG_STD_MIN, LOG_STD_MAX)
 
 
-def squash(mean: Array, log_std: Array, eps: Array, max_action: float) -> Array:
+def squash(mean: Array, log_std: Array, eps: Array, max_action: float) -> jax.Array:
     """max_action * tanh(mean + exp(log_std) * eps): an action of the one-step policy [..., A]."""
     return max_action * jnp.tanh(mean + jnp.exp(log_std) * eps)
 
@@ -221,24 +118,24 @@ class Critic(nn.Module):
     Attributes:
       hidden_dim: width.
       depth: hidden layers.
-      layer_norm: LayerNorm before each activation, as DTQL has it.
-      activation: Mish; IQL has ReLU.
+      layer_norm: whether a LayerNorm precedes each activation, as in DTQL.
+      activation: Mish; IQL uses ReLU.
     """
 
     hidden_dim: int = 256
     depth: int = 3
     layer_norm: bool = True
-    activation: Callable[[Array], Array] = mish
+    activation: Callable[[jax.Array], jax.Array] = mish
 
     @nn.compact
-    def __call__(self, observations: Array, actions: Array) -> Array:
+    def __call__(self, observations: Array, actions: Array) -> jax.Array:
         x = jnp.concatenate([observations, actions], axis=-1)
         for i in range(self.depth):
-            x = Linear(self.hidden_dim, name=f"dense_{i}")(x)
+            x = dense(x, self.hidden_dim, f"dense_{i}")
             if self.layer_norm:
                 x = LayerNorm(1e-5, name=f"norm_{i}")(x)
             x = self.activation(x)
-        return Linear(1, name=f"dense_{self.depth}")(x)[..., 0]
+        return dense(x, 1, f"dense_{self.depth}")[..., 0]
 
 
 class DoubleCritic(nn.Module):
@@ -250,10 +147,10 @@ class DoubleCritic(nn.Module):
     hidden_dim: int = 256
     depth: int = 3
     layer_norm: bool = True
-    activation: Callable[[Array], Array] = mish
+    activation: Callable[[jax.Array], jax.Array] = mish
 
     @nn.compact
-    def __call__(self, observations: Array, actions: Array) -> Array:
+    def __call__(self, observations: Array, actions: Array) -> jax.Array:
         twins = nn.vmap(
             Critic,
             variable_axes={"params": 0},
@@ -262,8 +159,8 @@ class DoubleCritic(nn.Module):
             axis_size=2,
         )
         critic = twins(self.hidden_dim, self.depth, self.layer_norm, self.activation, name="q")
-        # both get their own input: shared, XLA makes one wide product of the first layer and
-        # transposes all of its results
+        # each gets its own copy of the input: with a shared one, XLA makes one wide product of the
+        # first layer and transposes all of its results
         return critic(*(jnp.broadcast_to(x, (2, *x.shape)) for x in (observations, actions)))
 
 
@@ -272,47 +169,46 @@ class Value(nn.Module):
 
     hidden_dim: int = 256
     depth: int = 3
-    activation: Callable[[Array], Array] = mish
+    activation: Callable[[jax.Array], jax.Array] = mish
 
     @nn.compact
-    def __call__(self, observations: Array) -> Array:
-        x = observations
+    def __call__(self, observations: Array) -> jax.Array:
+        x = jnp.asarray(observations)
         for i in range(self.depth):
-            x = self.activation(Linear(self.hidden_dim, name=f"dense_{i}")(x))
-        return Linear(1, name=f"dense_{self.depth}")(x)[..., 0]
+            x = self.activation(dense(x, self.hidden_dim, f"dense_{i}"))
+        return dense(x, 1, f"dense_{self.depth}")[..., 0]
 
 
 class FixedStdPolicy(nn.Module):
-    """IQL's Gaussian policy: observations [..., O] -> mean [..., A], log_std [A].
+    """IQL's Gaussian policy: observations [..., O], A -> mean [..., A], log_std [A].
 
     The mean is max_action * tanh of two hidden ReLU layers' output, log_std a parameter that does
     not depend on the observation, clipped to [-5, 2]. The action itself is not squashed.
     """
 
-    action_dim: int
     hidden_dim: int = 256
     max_action: float = 1.0
 
     @nn.compact
-    def __call__(self, observations: Array) -> tuple[Array, Array]:
-        x = observations
+    def __call__(self, observations: Array, action_dim: int) -> tuple[jax.Array, jax.Array]:
+        x = jnp.asarray(observations)
         for i in range(2):
-            x = nn.relu(Linear(self.hidden_dim, name=f"dense_{i}")(x))
-        mean = self.max_action * jnp.tanh(Linear(self.action_dim, name="dense_2")(x))
-        log_std = self.param("log_std", nn.initializers.zeros_init(), (self.action_dim,))
+            x = nn.relu(dense(x, self.hidden_dim, f"dense_{i}"))
+        mean = self.max_action * jnp.tanh(dense(x, action_dim, "dense_2"))
+        log_std = self.param("log_std", nn.initializers.zeros_init(), (action_dim,))
         return mean, jnp.clip(log_std, LOG_STD_MIN, LOG_STD_MAX)
 
 
 class FourierFeatures(nn.Module):
     """Learnable Fourier features of a scalar: [...] -> [..., dim], cosines then sines.
 
-    Frequencies start normal with standard deviation 0.2 (IDQL).
+    Frequencies are initially normal with standard deviation 0.2 (IDQL).
     """
 
-    dim: int = 64
+    dim: int
 
     @nn.compact
-    def __call__(self, time: Array) -> Array:
+    def __call__(self, time: Array) -> jax.Array:
         frequencies = self.param("kernel", nn.initializers.normal(0.2), (self.dim // 2,))
         angles = 2.0 * jnp.pi * time[..., None] * frequencies
         return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
@@ -325,32 +221,31 @@ class _ResidualBlock(nn.Module):
     dropout: float
 
     @nn.compact
-    def __call__(self, x: Array, kept: Array | None) -> Array:
+    def __call__(self, x: jax.Array, kept: Array | None) -> jax.Array:
         y = x
         if kept is not None and self.dropout > 0.0:
             # all dropped is 0, not 0 / 0
             scale = 1.0 / (1.0 - self.dropout) if self.dropout < 1.0 else 0.0
             y = jnp.where(kept, scale * x, 0.0)
         y = LayerNorm(1e-6, name="norm")(y)
-        y = mish(Linear(4 * self.hidden_dim, name="dense_0")(y))
-        return x + Linear(self.hidden_dim, name="dense_1")(y)
+        y = mish(dense(y, 4 * self.hidden_dim, "dense_0"))
+        return x + dense(y, self.hidden_dim, "dense_1")
 
 
 class ResidualDenoiser(nn.Module):
     """IDQL's behaviour network (arXiv 2304.10573): a LayerNorm residual MLP.
 
-    Call: noised actions [..., A], observations [..., O], time [...] -> noise [..., A]. With
-    `training` it drops inputs of the blocks and needs a key named "dropout".
+    Call: noised actions [..., A], observations [..., O], time [...] -> noise [..., A]; in training
+    also `kept`, booleans [..., num_blocks, hidden_dim], the inputs of each block that dropout
+    keeps.
 
     Attributes:
-      action_dim: A.
       hidden_dim: width; each block is four times as wide inside.
       num_blocks: residual blocks.
       time_dim: learnable Fourier features; the time MLP has 2 * time_dim units in both layers.
       dropout: share of a block's inputs that is dropped in training.
     """
 
-    action_dim: int
     hidden_dim: int = 256
     num_blocks: int = 3
     time_dim: int = 64
@@ -363,13 +258,13 @@ class ResidualDenoiser(nn.Module):
         observations: Array,
         time: Array,
         kept: Array | None = None,
-    ) -> Array:
+    ) -> jax.Array:
         embedding = FourierFeatures(self.time_dim, name="fourier")(time)
-        embedding = mish(Linear(2 * self.time_dim, name="time_0")(embedding))
-        embedding = Linear(2 * self.time_dim, name="time_1")(embedding)
+        embedding = mish(dense(embedding, 2 * self.time_dim, "time_0"))
+        embedding = dense(embedding, 2 * self.time_dim, "time_1")
         x = jnp.concatenate([noised_actions, observations, embedding], axis=-1)
-        x = Linear(self.hidden_dim, name="dense_0")(x)
+        x = dense(x, self.hidden_dim, "dense_0")
         for i in range(self.num_blocks):
             own = None if kept is None else kept[..., i, :]
             x = _ResidualBlock(self.hidden_dim, self.dropout, name=f"block_{i}")(x, own)
-        return Linear(self.action_dim, name="dense_1")(mish(x))
+        return dense(mish(x), noised_actions.shape[-1], "dense_1")

@@ -21,6 +21,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from dtql_jax.algorithms import dql, dql_kl, dtql
+from dtql_jax.algorithms.config import as_arrays
 from dtql_jax.algorithms.train_state import TrainState
 from dtql_jax.diffusion import ddpm
 from dtql_jax.types import Transition
@@ -112,6 +113,11 @@ def flat_twins(params: Any, prefix: str) -> Arrays:
     return flat(halves[0], f"{prefix}/q1") | flat(halves[1], f"{prefix}/q2")
 
 
+def action_dim(arrays: Arrays) -> int:
+    """A of the stored batches."""
+    return arrays["step_00/actions"].shape[-1]
+
+
 def batch_of(step: Arrays) -> Transition:
     """The stored batch of a step."""
     return Transition(**{name: jnp.asarray(step[name]) for name in Transition._fields})
@@ -186,7 +192,7 @@ def values_and_critics(state: Any) -> Arrays:
 # ---------------------------------------------------------------------------------------- DTQL
 
 
-def dtql_config(arrays: Arrays, microbatch: int = 0) -> dtql.DTQLConfig:
+def dtql_config(arrays: Arrays) -> dtql.DTQLConfig:
     """The settings of a stored DTQL run."""
     c = settings(arrays)
     return dtql.DTQLConfig(
@@ -195,7 +201,6 @@ def dtql_config(arrays: Arrays, microbatch: int = 0) -> dtql.DTQLConfig:
         lr_decay=bool(c["lr_decay"]),
         **{k: c[k] for k in ("alpha", "gamma", "expectile", "discount", "tau", "decay_steps")},
         **{k: c[k] for k in ("max_action", "hidden_dim", "time_dim")},
-        microbatch=microbatch,
     )
 
 
@@ -212,22 +217,24 @@ def dtql_draws(step: Arrays) -> dtql.Draws:
     )
 
 
-def replay_dtql(arrays: Arrays, microbatch: int = 0) -> Report:
-    """Replays a stored DTQL run, its action choice included, `microbatch` rows at once."""
-    config = dtql_config(arrays, microbatch)
+def replay_dtql(arrays: Arrays) -> Report:
+    """Replays a stored DTQL run, its action choice included."""
+    config = dtql_config(arrays)
+    networks = dtql.make_networks(config)
     state = dtql.DTQLState(
+        config=as_arrays(config),
         diffusion=TrainState.create(tree(arrays, "init/diffusion")),
         policy=TrainState.create(tree(arrays, "init/policy")),
         critics=TrainState.create(twin_tree(arrays, "init/critic")),
         target_critics=twin_tree(arrays, "init/target_critic"),
         value=TrainState.create(tree(arrays, "init/value")),
-        hyper=dtql.hyperparameters(config),
+        action_dim=action_dim(arrays),
     )
     state, report = replay(
         arrays,
         state,
-        partial(dtql.pretrain_update, config),
-        partial(dtql.train_update, config),
+        partial(dtql.pretrain_update, networks, config),
+        partial(dtql.train_update, networks, config),
         dtql_draws,
         lambda state: (
             flat(state.diffusion.params, "diffusion")
@@ -236,7 +243,7 @@ def replay_dtql(arrays: Arrays, microbatch: int = 0) -> Report:
         ),
     )
     act = under(arrays, "act")
-    actions, q = dtql.candidates(config, state, act["observation"], act["eps"])
+    actions, q = dtql.candidates(networks, config, state, act["observation"], act["eps"])
     report.add_actions(
         {"candidates": actions, "min_q": q, "probabilities": jax.nn.softmax(q)},
         {k: act[k] for k in ("candidates", "min_q", "probabilities")},
@@ -263,23 +270,25 @@ def replay_dql_kl(arrays: Arrays) -> Report:
         **{k: c[k] for k in ("alpha", "expectile", "discount", "tau", "generation_sigma")},
         **{k: c[k] for k in ("max_action", "hidden_dim", "time_dim")},
     )
-    networks = ("diffusion", "fake_diffusion", "policy")
+    names = ("diffusion", "fake_diffusion", "policy")
     state = dql_kl.DQLKLState(
-        **{name: TrainState.create(tree(arrays, f"init/{name}")) for name in networks},
+        config=as_arrays(config),
+        **{name: TrainState.create(tree(arrays, f"init/{name}")) for name in names},
         critics=TrainState.create(twin_tree(arrays, "init/critic")),
         target_critics=twin_tree(arrays, "init/target_critic"),
         value=TrainState.create(tree(arrays, "init/value")),
-        hyper=dql_kl.hyperparameters(config),
+        action_dim=action_dim(arrays),
     )
 
     def parameters(state: dql_kl.DQLKLState) -> Arrays:
         found = values_and_critics(state)
-        for name in networks:
+        for name in names:
             found |= flat(getattr(state, name).params, name)
         return found
 
-    pretrain = partial(dql_kl.pretrain_update, config)
-    train = partial(dql_kl.train_update, config)
+    networks = dql_kl.make_networks(config)
+    pretrain = partial(dql_kl.pretrain_update, networks, config)
+    train = partial(dql_kl.train_update, networks, config)
     return replay(arrays, state, pretrain, train, dql_kl_draws, parameters)[1]
 
 
@@ -294,13 +303,13 @@ def dql_draws(step: Arrays) -> dql.Draws:
     return dql.Draws(
         ddpm.ChainNoise(
             jnp.asarray(initial.reshape(rows, -1, width)),
-            jnp.asarray(steps.reshape(len(steps), rows, -1, width)),
+            jnp.moveaxis(steps.reshape(len(steps), rows, -1, width), 0, -2),
         ),
         jnp.asarray(step["bc/timestep"]),
         jnp.asarray(step["bc/noise"]),
         ddpm.ChainNoise(
             jnp.asarray(step["new_action/initial_noise"]),
-            jnp.asarray(step["new_action/step_noise"]),
+            jnp.moveaxis(step["new_action/step_noise"], 0, -2),
         ),
         jnp.asarray(step["use_q1"]),
     )
@@ -318,13 +327,14 @@ def replay_dql(arrays: Arrays) -> Report:
         **{k: c[k] for k in ("max_q_backup", "backup_actions")},
     )
     state = dql.DQLState(
+        config=as_arrays(config),
         actor=TrainState.create(tree(arrays, "init/actor")),
         ema_actor=tree(arrays, "init/ema_actor"),
         critics=TrainState.create(twin_tree(arrays, "init/critic")),
         target_critics=twin_tree(arrays, "init/target_critic"),
-        hyper=dql.hyperparameters(config),
+        action_dim=action_dim(arrays),
     )
-    train = partial(dql.train_update, config)
+    train = partial(dql.train_update, dql.make_networks(config), config)
     _, report = replay(
         arrays,
         state,

@@ -239,7 +239,8 @@ def test_numpy_alone_gives_the_same_actions(tmp_path: Path) -> None:
     assert metadata["settings"] == settings
     observation = np.asarray(small.batch(1).observations)[0]
     noise = np.random.default_rng(0).standard_normal((16, small.ACTION_DIM)).astype(np.float32)
-    actions, q = dtql.candidates(config, state, observation, noise)
+    networks = dtql.make_networks(config)
+    actions, q = dtql.candidates(networks, config, state, observation, noise)
     many = np.broadcast_to(observation, (16, small.OBSERVATION_DIM))
     found = act_with_numpy.act(weights, many, noise, small.MAX_ACTION)
     np.testing.assert_allclose(found, actions, atol=1e-5)

@@ -1,18 +1,20 @@
 """Networks: layer lists, initial values, and forms that must equal their plain definitions."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from dtql_jax import networks
+from dtql_jax import layers, networks
 
 KEY = jax.random.key(0)
 
 
-def shapes(module: nn.Module, *inputs: jax.Array) -> dict[str, tuple[int, ...]]:
-    params = jax.eval_shape(module.init, KEY, *inputs)["params"]
+def shapes(module: nn.Module, *inputs: Any) -> dict[str, tuple[int, ...]]:
+    params = jax.eval_shape(lambda key: module.init(key, *inputs), KEY)["params"]
     return {k: v.shape for k, v in flatten_dict(params, sep="/").items()}
 
 
@@ -20,9 +22,9 @@ def test_mish_equals_its_definition() -> None:
     x = np.concatenate([np.linspace(-30, 30, 4001), [-200.0, 88.0, 1e4]])
     expected = x * np.tanh(np.logaddexp(0.0, x))
     np.testing.assert_allclose(
-        networks.mish(jnp.asarray(x, jnp.float32)), expected, rtol=2e-6, atol=1e-30
+        layers.mish(jnp.asarray(x, jnp.float32)), expected, rtol=2e-6, atol=1e-30
     )
-    slope = jax.vmap(jax.grad(networks.mish))(jnp.asarray(x, jnp.float32))
+    slope = jax.vmap(jax.grad(layers.mish))(jnp.asarray(x, jnp.float32))
     assert np.all(np.isfinite(slope))
     numeric = np.gradient(expected[:4001], x[:4001])
     np.testing.assert_allclose(slope[1:4000], numeric[1:-1], atol=2e-4)
@@ -33,7 +35,7 @@ def test_mish_slope_equals_its_definition() -> None:
     x = np.concatenate([np.linspace(-15, 30, 4001), [88.0, 1e4]])
     tanh = np.tanh(np.logaddexp(0.0, x))
     expected = tanh + x / (1.0 + np.exp(-x)) * (1.0 - tanh**2)
-    slope = jax.vmap(jax.grad(networks.mish))(jnp.asarray(x, jnp.float32))
+    slope = jax.vmap(jax.grad(layers.mish))(jnp.asarray(x, jnp.float32))
     np.testing.assert_allclose(slope, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -49,7 +51,7 @@ def test_layer_norm_and_its_gradient_equal_flax() -> None:
     def loss(module: nn.Module, params: dict, x: jax.Array) -> jax.Array:
         return jnp.sum(weights * module.apply(params, x) ** 2)
 
-    ours, flax_norm = networks.LayerNorm(1e-5), nn.LayerNorm(1e-5, use_fast_variance=False)
+    ours, flax_norm = layers.LayerNorm(1e-5), nn.LayerNorm(1e-5, use_fast_variance=False)
     np.testing.assert_allclose(ours.apply(params, x), flax_norm.apply(params, x), atol=1e-5)
     found, expected = (jax.grad(loss, argnums=(1, 2))(m, params, x) for m in (ours, flax_norm))
     assert jax.tree.structure(found) == jax.tree.structure(expected)
@@ -72,7 +74,7 @@ def test_double_critic_is_two_independent_critics() -> None:
 
 def test_layers_of_the_method() -> None:
     action, observation = jnp.zeros((1, 3)), jnp.zeros((1, 11))
-    denoiser = shapes(networks.Denoiser(3), action, observation, jnp.zeros(1))
+    denoiser = shapes(networks.Denoiser(), action, observation, jnp.zeros(1))
     assert denoiser["time/dense_0/kernel"] == (16, 32)
     assert denoiser["time/dense_1/kernel"] == (32, 16)
     assert denoiser["trunk/dense_0/kernel"] == (3 + 11 + 16, 256)
@@ -82,7 +84,7 @@ def test_layers_of_the_method() -> None:
     assert critic["q/norm_2/scale"] == (2, 256)
     value = shapes(networks.Value(), observation)
     assert not any("norm" in name for name in value)
-    policy = shapes(networks.GaussianPolicy(3), observation)
+    policy = shapes(networks.GaussianPolicy(), observation, 3)
     assert policy["dense_3/kernel"] == (256, 6)
 
 
@@ -91,16 +93,16 @@ def test_initial_values() -> None:
     for leaf in (value["kernel"], value["bias"]):
         assert np.max(np.abs(leaf)) <= 0.25  # 1 / sqrt(16)
     np.testing.assert_allclose(np.std(value["kernel"]), 0.25 / np.sqrt(3), rtol=0.1)
-    policy = jax.jit(networks.GaussianPolicy(2, 32).init)(KEY, jnp.zeros((1, 8)))["params"]
+    policy = networks.GaussianPolicy(32).init(KEY, jnp.zeros((1, 8)), 2)["params"]
     kernel = np.asarray(policy["dense_1"]["kernel"])
     np.testing.assert_allclose(kernel @ kernel.T, np.eye(32), atol=1e-5)
     assert not np.any(policy["dense_1"]["bias"])
 
 
 def test_policy_stays_within_its_bounds() -> None:
-    policy = networks.GaussianPolicy(2, 16)
+    policy = networks.GaussianPolicy(16)
     observations = 1e3 * jax.random.normal(KEY, (100, 8))
-    mean, log_std = policy.apply(jax.jit(policy.init)(KEY, observations), observations)
+    mean, log_std = policy.apply(policy.init(KEY, observations, 2), observations, 2)
     assert np.min(log_std) >= -5.0
     assert np.max(log_std) <= 2.0
     noise = jax.random.normal(KEY, mean.shape)

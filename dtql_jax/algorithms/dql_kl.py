@@ -3,76 +3,51 @@
 As DTQL, but the one-step policy is an implicit generator and the trust-region loss is replaced by
 the gradient of the KL divergence between policy and behaviour (distribution matching: Yin et al.
 2023, arXiv 2311.18828), which needs a second, "fake" denoiser that follows the policy's own
-samples. One training step is, in this order: critics and value, diffusion policy, one-step policy,
-fake denoiser, target critics. At the end of pretraining policy and fake denoiser are copies of the
-diffusion policy.
+samples. One training step updates critics and value, diffusion policy, one-step policy, fake
+denoiser and target critics, in this order. At the end of pretraining policy and fake denoiser are
+copies of the diffusion policy.
 """
 
-import dataclasses
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import optax
 
-from dtql_jax import networks
 from dtql_jax.algorithms import common, dtql, one_step_policies
 from dtql_jax.algorithms.base import Algorithm, Metrics
-from dtql_jax.algorithms.train_state import TrainState, polyak
+from dtql_jax.algorithms.config import as_arrays, check, static, traced, with_traced
+from dtql_jax.algorithms.shared_updates import denoised_bound, update_critics, update_diffusion
+from dtql_jax.algorithms.train_state import TrainState
 from dtql_jax.diffusion import edm
+from dtql_jax.networks import Denoiser, DoubleCritic, Value
+from dtql_jax.training.data_parallel.rows import gradients
 from dtql_jax.types import Array, Transition
 
 
-@dataclasses.dataclass(frozen=True)
+@flax.struct.dataclass
 class DQLKLConfig:
-    """Settings of DQL-KL. The first block is traced: a sweep over it never recompiles."""
+    """Settings of DQL-KL."""
 
-    learning_rate: float = 3e-4  # of diffusion policy, one-step policy and fake denoiser
-    critic_learning_rate: float = 3e-4  # of critics and value
-    alpha: float = 1.0  # weight of the distribution-matching loss
-    expectile: float = 0.7  # of the value loss, in (0, 1)
-    discount: float = 0.99  # per environment step
-    tau: float = 0.005  # step of the target critics towards the online ones, per training step
-    generation_sigma: float = 2.5  # sigma_g, scale of the policy's input noise
+    learning_rate: float = traced(3e-4, ">= 0")  # of both denoisers and the one-step policy
+    critic_learning_rate: float = traced(3e-4, ">= 0")  # of critics and value
+    alpha: float = traced(1.0, ">= 0")  # weight of the distribution-matching loss
+    expectile: float = traced(0.7, "in [0, 1]")  # of the value loss
+    discount: float = traced(0.99, "in [0, 1]")  # per environment step
+    tau: float = traced(0.005, "in [0, 1]")  # step of the target critics towards the online ones
+    generation_sigma: float = traced(2.5, "> 0")  # sigma_g, scale of the policy's input noise
 
-    lr_decay: bool = False  # cosine decay of every learning rate to 0 over decay_steps
-    decay_steps: int = 1_000_000  # training steps, counted from the end of pretraining
-    max_action: float = 1.0  # actions lie in [-max_action, max_action]
-    hidden_dim: int = 256  # width of every network
-    time_dim: int = 16  # features of the noise level
-    microbatch: int = 0  # rows a gradient is computed of at once; 0: as the device has it best
-    clip_denoised: bool = True  # clip D to the action space (the 2D bandits do not)
-    value_target: str = "online"  # critics in the value loss; or "target" as in IQL's paper
-    num_candidates: int = 1024  # actions drawn for each observation when acting
-    action_selection: str = "softmax"  # over the candidates' Q; or "argmax", or "single" draw
-
-    def __post_init__(self) -> None:
-        common.check_settings(
-            self,
-            choices={
-                "action_selection": dtql.ACTION_SELECTIONS,
-                "value_target": dtql.VALUE_TARGETS,
-            },
-            unit=("expectile", "discount", "tau"),
-            nonnegative=("learning_rate", "critic_learning_rate", "alpha", "microbatch"),
-            positive=(
-                *("generation_sigma", "max_action", "decay_steps", "hidden_dim"),
-                "num_candidates",
-            ),
-        )
-        common.check_time_dim(self.time_dim)
-
-
-class Hyperparameters(NamedTuple):
-    """The traced numbers of `DQLKLConfig`, float32 scalars of the same names."""
-
-    learning_rate: Array
-    critic_learning_rate: Array
-    alpha: Array
-    expectile: Array
-    discount: Array
-    tau: Array
-    generation_sigma: Array
+    lr_decay: bool = static(False)  # cosine decay of every learning rate to 0 over decay_steps
+    decay_steps: int = static(1_000_000, "> 0")  # training steps, without pretraining
+    max_action: float = static(1.0, "> 0")  # actions lie in [-max_action, max_action]
+    hidden_dim: int = static(256, "> 0")  # width of every network
+    time_dim: int = static(16, "even, >= 4")  # features of the noise level
+    clip_denoised: bool = static(True)  # clip D to the action space (the 2D bandits do not)
+    value_target: str = static("online", one_of=dtql.VALUE_TARGETS)  # "target": as in IQL's paper
+    num_candidates: int = static(1024, "> 0")  # actions drawn for each observation
+    action_selection: str = static("softmax", one_of=dtql.ACTION_SELECTIONS)  # over Q
 
 
 @flax.struct.dataclass
@@ -80,22 +55,24 @@ class DQLKLState:
     """Everything that one training step reads and writes.
 
     Attributes:
+      config: the configuration; its traced fields are arrays.
       diffusion: the behaviour's denoiser.
       fake_diffusion: the denoiser of the policy's own samples.
       policy: the generator; its step counts training steps, not pretraining.
       critics: Q1 and Q2, stacked on a leading axis of 2.
-      target_critics: parameters alone, of the same layout.
+      target_critics: parameters only, of the same layout.
       value: V.
-      hyper: the traced numbers.
+      action_dim: A.
     """
 
+    config: Any
     diffusion: TrainState
     fake_diffusion: TrainState
     policy: TrainState
     critics: TrainState
     target_critics: Any
     value: TrainState
-    hyper: Hyperparameters
+    action_dim: int = flax.struct.field(pytree_node=False)
 
 
 class Draws(NamedTuple):
@@ -110,8 +87,16 @@ class Draws(NamedTuple):
     fake_noise: Array
 
 
+def make_networks(config: DQLKLConfig) -> dtql.Networks:
+    """Builds DTQL's modules with an implicit policy."""
+    c = config
+    policy = one_step_policies.make_policy("implicit", c.hidden_dim, c.time_dim, c.max_action)
+    denoiser = Denoiser(c.hidden_dim, c.time_dim)
+    return dtql.Networks(denoiser, policy, DoubleCritic(c.hidden_dim), Value(c.hidden_dim))
+
+
 def draw(key: Array, batch_size: int, action_dim: int) -> Draws:
-    """Draws the random numbers of one step of a batch."""
+    """Draws the random numbers of one step."""
     keys = jax.random.split(key, 7)
 
     def sigma(key: Array) -> Array:
@@ -126,38 +111,24 @@ def draw(key: Array, batch_size: int, action_dim: int) -> Draws:
     )
 
 
-def hyperparameters(config: DQLKLConfig) -> Hyperparameters:
-    """The traced numbers of a configuration."""
-    return common.traced(Hyperparameters, config)
-
-
 def init_state(
-    config: DQLKLConfig, key: Array, observation_dim: int, action_dim: int
+    config: DQLKLConfig, networks: dtql.Networks, key: Array, sample: Transition
 ) -> DQLKLState:
-    """A fresh state: target critics equal the critics, policy and fake denoiser the diffusion."""
-    observation, action = jnp.zeros((1, observation_dim)), jnp.zeros((1, action_dim))
+    """A new state: target critics equal the critics, policy and fake denoiser the diffusion."""
+    observation, action, time = common.placeholders(sample)
     keys = jax.random.split(key, 3)
-    denoiser = networks.Denoiser(action_dim, config.hidden_dim, config.time_dim)
-    diffusion = TrainState.create(denoiser.init(keys[0], action, observation, jnp.zeros((1,))))
-    critics = networks.DoubleCritic(config.hidden_dim).init(keys[1], observation, action)
+    diffusion = TrainState.create(networks.denoiser.init(keys[0], action, observation, time))
+    critics = networks.critic.init(keys[1], observation, action)
     return DQLKLState(
+        config=as_arrays(config),
         diffusion=diffusion,
         fake_diffusion=diffusion,
         policy=diffusion,
         critics=TrainState.create(critics),
         target_critics=critics,
-        value=TrainState.create(networks.Value(config.hidden_dim).init(keys[2], observation)),
-        hyper=hyperparameters(config),
+        value=TrainState.create(networks.value.init(keys[2], observation)),
+        action_dim=action.shape[-1],
     )
-
-
-def _generate(config: DQLKLConfig, state: DQLKLState, params: Any, *inputs: Array) -> Array:
-    """Actions of the generator: observations [..., O], noise [..., A] -> [..., A], not bounded."""
-    architecture = one_step_policies.Architecture(
-        "implicit", config.hidden_dim, config.time_dim, config.max_action
-    )
-    sigma = state.hyper.generation_sigma
-    return one_step_policies.sample(architecture, params, *inputs, sigma)[0]
 
 
 def distribution_matching_loss(
@@ -192,67 +163,71 @@ def distribution_matching_loss(
     return 0.5 * jnp.mean((actions - goal) ** 2)
 
 
-def update_policy(
-    config: DQLKLConfig, state: DQLKLState, batch: Transition, draws: Draws, decay: Array
-) -> tuple[DQLKLState, Metrics]:
-    """Parts 3 and 4: the policy, and the fake denoiser on the same samples of the policy.
+def policy_loss(
+    params: tuple[Any, Any],
+    batch: Transition,
+    draws: Draws,
+    networks: dtql.Networks,
+    config: Any,
+    state: DQLKLState,
+) -> tuple[Array, Metrics]:
+    """alpha * L_KL - mean min(Q1, Q2)(s, a_theta), plus the fake denoiser's loss on a_theta.
 
-    The policy's loss is alpha * L_KL - mean min(Q1, Q2)(s, a_theta), the fake denoiser's the
-    denoising loss on a_theta, which it takes as data; neither sees what the other changes.
+    The fake denoiser takes a_theta as data, so neither term has a gradient by the other's
+    parameters.
+
+    Args:
+      params: of the policy and of the fake denoiser.
+      batch: transitions [B, ...].
+      draws: the noise of the policy's actions, of the distillation and of the fake denoiser.
+      networks: the modules.
+      config: alpha, generation_sigma, max_action, clip_denoised.
+      state: critics and both denoisers, which get no gradient from the policy.
     """
-    denoiser = networks.Denoiser(batch.actions.shape[-1], config.hidden_dim, config.time_dim)
-    critic = networks.DoubleCritic(config.hidden_dim)
-    bound = config.max_action if config.clip_denoised else None
-
-    def loss_fn(params: tuple[Any, Any], rows: tuple[Transition, Draws]) -> tuple[Array, Metrics]:
-        (policy_params, fake_params), (batch, draws) = params, rows
-        actions = _generate(config, state, policy_params, batch.observations, draws.policy_noise)
-        distillation = distribution_matching_loss(
-            lambda *inputs: denoiser.apply(state.diffusion.params, *inputs),
-            lambda *inputs: denoiser.apply(state.fake_diffusion.params, *inputs),
-            actions,
-            batch.observations,
-            draws.distillation_sigma,
-            draws.distillation_noise,
-            bound,
-        )
-        q = critic.apply(state.critics.params, batch.observations, actions)
-        q_loss = -jnp.mean(jnp.min(q, axis=0))
-        policy_loss = state.hyper.alpha * distillation + q_loss
-        fake_loss = edm.denoising_loss(
-            lambda *inputs: denoiser.apply(fake_params, *inputs),
-            jax.lax.stop_gradient(actions),
-            batch.observations,
-            draws.fake_sigma,
-            draws.fake_noise,
-            bound,
-        )
-        metrics = {
-            "policy_loss": policy_loss,
-            "distillation_loss": distillation,
-            "q_loss": q_loss,
-            "fake_denoising_loss": fake_loss,
-        }
-        return policy_loss + fake_loss, metrics
-
-    params = (state.policy.params, state.fake_diffusion.params)
-    (policy_grads, fake_grads), metrics = common.mean_gradients(
-        loss_fn, params, (batch, draws), config.microbatch
+    policy_params, fake_params = params
+    actions, _ = networks.policy.sample(
+        policy_params, batch.observations, draws.policy_noise, config.generation_sigma
     )
-    rate = state.hyper.learning_rate * decay
-    policy = state.policy.apply_gradients(policy_grads, rate)
-    fake = state.fake_diffusion.apply_gradients(fake_grads, rate)
-    return state.replace(policy=policy, fake_diffusion=fake), metrics
+    distillation = distribution_matching_loss(
+        partial(networks.denoiser.apply, state.diffusion.params),
+        partial(networks.denoiser.apply, state.fake_diffusion.params),
+        actions,
+        batch.observations,
+        draws.distillation_sigma,
+        draws.distillation_noise,
+        denoised_bound(config),
+    )
+    q = networks.critic.apply(state.critics.params, batch.observations, actions)
+    q_loss = -jnp.mean(jnp.min(q, axis=0))
+    loss = config.alpha * distillation + q_loss
+    fake_loss = edm.denoising_loss(
+        partial(networks.denoiser.apply, fake_params),
+        jax.lax.stop_gradient(actions),
+        batch.observations,
+        draws.fake_sigma,
+        draws.fake_noise,
+        denoised_bound(config),
+    )
+    return loss + fake_loss, {
+        "policy_loss": loss,
+        "distillation_loss": distillation,
+        "q_loss": q_loss,
+        "fake_denoising_loss": fake_loss,
+    }
 
 
 def pretrain_update(
-    config: DQLKLConfig, state: DQLKLState, batch: Transition, draws: Draws
+    networks: dtql.Networks,
+    config: DQLKLConfig,
+    state: DQLKLState,
+    batch: Transition,
+    draws: Draws,
 ) -> tuple[DQLKLState, Metrics]:
     """One pretraining step: parts 1 and 2 of DTQL, copied to policy and fake denoiser."""
     common.check_batch(batch)
-    full = jnp.float32(1.0)
-    state, critic_metrics = dtql.update_critics(config, state, batch, full)
-    state, diffusion_metrics = dtql.update_diffusion(config, state, batch, draws, full)
+    c = with_traced(config, state)
+    state, critic_metrics = update_critics(networks, c, state, batch, 1.0)
+    state, diffusion_metrics = update_diffusion(networks, c, state, batch, draws, 1.0)
     params = state.diffusion.params
     state = state.replace(
         policy=state.policy.replace(params=params),
@@ -262,54 +237,51 @@ def pretrain_update(
 
 
 def train_update(
-    config: DQLKLConfig, state: DQLKLState, batch: Transition, draws: Draws
+    networks: dtql.Networks,
+    config: DQLKLConfig,
+    state: DQLKLState,
+    batch: Transition,
+    draws: Draws,
 ) -> tuple[DQLKLState, Metrics]:
-    """One training step: parts 1 and 2 of DTQL, policy, fake denoiser, target critics."""
+    """One training step: parts 1 and 2 of DTQL, policy and fake denoiser, target critics."""
     common.check_batch(batch)
-    decay = dtql.learning_rate_factor(config, state.policy.step)
-    state, critic_metrics = dtql.update_critics(config, state, batch, decay)
-    state, diffusion_metrics = dtql.update_diffusion(config, state, batch, draws, decay)
-    state, policy_metrics = update_policy(config, state, batch, draws, decay)
-    targets = polyak(state.critics.params, state.target_critics, state.hyper.tau)
-    metrics = critic_metrics | diffusion_metrics | policy_metrics
-    return state.replace(target_critics=targets), metrics
-
-
-def act(config: DQLKLConfig, state: DQLKLState, observations: Array, key: Array) -> Array:
-    """One action for each observation: observations [..., O] -> actions [..., A].
-
-    As DTQL acts, the generator's outputs being judged as they are and the chosen one clipped.
-    """
-    noise_key, choice_key = jax.random.split(key)
-    number = common.number_of_candidates(config)
-    action_dim = state.policy.params["params"]["trunk"]["dense_4"]["bias"].shape[-1]
-    noise = jax.random.normal(noise_key, (*observations.shape[:-1], number, action_dim))
-    actions = _generate(config, state, state.policy.params, observations, noise)
-    if config.action_selection == "single":
-        action = actions[..., 0, :]
-    else:
-        critic = networks.DoubleCritic(config.hidden_dim)
-        q = common.min_q(critic, state.target_critics, observations, actions)
-        action = common.choose(actions, q, choice_key, config.action_selection)
-    return jnp.clip(action, -config.max_action, config.max_action)
+    c = with_traced(config, state)
+    decay = common.decay_factor(config, state.policy.step)
+    state, critic_metrics = update_critics(networks, c, state, batch, decay)
+    state, diffusion_metrics = update_diffusion(networks, c, state, batch, draws, decay)
+    (policy_grads, fake_grads), policy_metrics = gradients(
+        lambda params, rows: policy_loss(params, *rows, networks=networks, config=c, state=state),
+        (state.policy.params, state.fake_diffusion.params),
+        (batch, draws),
+    )
+    rate = c.learning_rate * decay
+    state = state.replace(
+        policy=state.policy.apply_gradients(policy_grads, rate),
+        fake_diffusion=state.fake_diffusion.apply_gradients(fake_grads, rate),
+        target_critics=optax.incremental_update(state.critics.params, state.target_critics, c.tau),
+    )
+    return state, critic_metrics | diffusion_metrics | policy_metrics
 
 
 def dql_kl(config: DQLKLConfig) -> Algorithm:
     """DQL-KL as four pure functions; see `algorithms.base.Algorithm` for their signatures."""
+    check(config)
+    networks, number = make_networks(config), common.number_of_candidates(config)
 
     def init(key: Array, sample: Transition) -> DQLKLState:
-        return init_state(config, key, sample.observations.shape[-1], sample.actions.shape[-1])
+        return init_state(config, networks, key, sample)
 
     def pretrain_step(
         state: DQLKLState, batch: Transition, key: Array
     ) -> tuple[DQLKLState, Metrics]:
-        return pretrain_update(config, state, batch, draw(key, *batch.actions.shape))
+        draws = draw(key, *batch.actions.shape)
+        return pretrain_update(networks, config, state, batch, draws)
 
     def train_step(state: DQLKLState, batch: Transition, key: Array) -> tuple[DQLKLState, Metrics]:
-        return train_update(config, state, batch, draw(key, *batch.actions.shape))
+        return train_update(networks, config, state, batch, draw(key, *batch.actions.shape))
 
-    def act_fn(state: DQLKLState, observations: Array, key: Array) -> Array:
-        return act(config, state, observations, key)
+    def act(state: DQLKLState, observations: Array, key: Array) -> Array:
+        # the critics judge the unbounded outputs; the chosen one is clipped
+        return dtql.act(networks, config, state, observations, key, number)
 
-    number = common.number_of_candidates(config)
-    return Algorithm(init, pretrain_step, train_step, act_fn, by_rows=True, candidates=number)
+    return Algorithm(init, pretrain_step, train_step, act)

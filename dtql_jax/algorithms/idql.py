@@ -1,28 +1,31 @@
 """IDQL: implicit diffusion Q-learning (Hansen-Estruch et al. 2023, arXiv 2304.10573).
 
 IQL's critics and value, and a diffusion model of the behaviour that is trained apart from them; the
-policy is what the critics choose among its samples. One training step is, in this order: two actor
-steps, value, critics, target critics. There is no pretraining: a pretraining step is a training
+policy is the choice of the critics among its samples. One training step makes two actor steps, then
+updates value, critics and target critics. There is no pretraining: a pretraining step is a training
 step.
 
 The authors' program takes one batch of 512 rows, an actor step on each half of it and the critic
-step on 256 of them. `batch_use` "halves" does that with whatever batch comes (the critics take the
-first half), so the authors' run is one of batch_size 512. "whole" takes all rows in all three, the
-second actor step with fresh timesteps and noise: for comparisons at the same batch size.
+step on 256 of them. `batch_use` "halves" does that with any batch (the critics take the first
+half), so the authors' run is one of batch_size 512. "whole" takes all rows in all three, the second
+actor step with new timesteps and noise: for comparisons at the same batch size.
 """
 
-import dataclasses
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import optax
 
-from dtql_jax import networks
 from dtql_jax.algorithms import common, iql
 from dtql_jax.algorithms.base import Algorithm, Metrics
-from dtql_jax.algorithms.train_state import TrainState, polyak
+from dtql_jax.algorithms.config import as_arrays, check, static, traced, with_traced
+from dtql_jax.algorithms.train_state import TrainState
 from dtql_jax.diffusion import ddpm
+from dtql_jax.networks import DoubleCritic, ResidualDenoiser, Value
+from dtql_jax.training.data_parallel.rows import gradients
 from dtql_jax.types import Array, Transition
 
 ACTION_SELECTIONS = ("argmax", "expectile", "single")
@@ -30,55 +33,29 @@ BATCH_USES = ("halves", "whole")
 ACTOR_STEPS = 2  # for each critic step
 
 
-@dataclasses.dataclass(frozen=True)
+@flax.struct.dataclass
 class IDQLConfig:
-    """Settings of IDQL. The first block is traced: a sweep over it never recompiles."""
+    """Settings of IDQL."""
 
-    learning_rate: float = 3e-4  # of the actor
-    critic_learning_rate: float = 3e-4  # of critics and value
-    expectile: float = 0.7  # of the value loss, in (0, 1); 0.9 in the AntMazes
-    discount: float = 0.99  # per environment step
-    tau: float = 0.005  # step of the target critics towards the online ones, per training step
-    ema_rate: float = 0.001  # step of the averaged actor towards the actor, per actor step
-    weight_decay: float = 0.0  # of AdamW, for the actor's kernels
+    learning_rate: float = traced(3e-4, ">= 0")  # of the actor
+    critic_learning_rate: float = traced(3e-4, ">= 0")  # of critics and value
+    expectile: float = traced(0.7, "in [0, 1]")  # of the value loss; 0.9 in the AntMazes
+    discount: float = traced(0.99, "in [0, 1]")  # per environment step
+    tau: float = traced(0.005, "in [0, 1]")  # step of the target critics towards the online ones
+    ema_rate: float = traced(0.001, "in [0, 1]")  # step of the averaged actor, per actor step
+    weight_decay: float = traced(0.0, ">= 0")  # of AdamW, for the actor's kernels
 
-    lr_decay: bool = True  # cosine decay of the actor's learning rate to 0 over decay_steps
-    decay_steps: int = 1_500_000  # training steps, each of two actor steps: the paper's 3e6
-    batch_use: str = "halves"  # rows of the two actor steps and the critic step; or "whole"
-    num_timesteps: int = 5  # T, steps of the diffusion
-    max_action: float = 1.0  # actions lie in [-max_action, max_action]
-    hidden_dim: int = 256  # width; a residual block is four times as wide inside
-    num_blocks: int = 3  # residual blocks of the actor
-    time_dim: int = 64  # learnable Fourier features of the diffusion step
-    dropout: float = 0.1  # share of a residual block's inputs dropped in training
-    num_candidates: int = 64  # actions drawn for each observation; the paper has 16, 64, 256
-    action_selection: str = "argmax"  # over the candidates' Q; "expectile" weights, or "single"
-
-    def __post_init__(self) -> None:
-        common.check_settings(
-            self,
-            choices={"action_selection": ACTION_SELECTIONS, "batch_use": BATCH_USES},
-            unit=("expectile", "discount", "tau", "ema_rate", "dropout"),
-            nonnegative=("learning_rate", "critic_learning_rate", "weight_decay"),
-            positive=(
-                *("decay_steps", "num_timesteps", "max_action", "hidden_dim", "num_blocks"),
-                "num_candidates",
-            ),
-        )
-        common.check_at_most(self, {"num_timesteps": 10_000, "num_blocks": 100})
-        common.check_time_dim(self.time_dim)
-
-
-class Hyperparameters(NamedTuple):
-    """The traced numbers of `IDQLConfig`, float32 scalars of the same names."""
-
-    learning_rate: Array
-    critic_learning_rate: Array
-    expectile: Array
-    discount: Array
-    tau: Array
-    ema_rate: Array
-    weight_decay: Array
+    lr_decay: bool = static(True)  # cosine decay of the actor's learning rate to 0 ...
+    decay_steps: int = static(1_500_000, "> 0")  # ... over so many training steps (3e6 actor steps)
+    batch_use: str = static("halves", one_of=BATCH_USES)  # rows of the actor and the critic steps
+    num_timesteps: int = static(5, "> 0", at_most=10_000)  # T, steps of the diffusion
+    max_action: float = static(1.0, "> 0")  # actions lie in [-max_action, max_action]
+    hidden_dim: int = static(256, "> 0")  # width; a residual block is four times as wide inside
+    num_blocks: int = static(3, "> 0", at_most=100)  # residual blocks of the actor
+    time_dim: int = static(64, "even, >= 4")  # learnable Fourier features of the diffusion step
+    dropout: float = static(0.1, "in [0, 1]")  # share of a block's inputs dropped in training
+    num_candidates: int = static(64, "> 0")  # actions drawn for each observation; also 16, 256
+    action_selection: str = static("argmax", one_of=ACTION_SELECTIONS)  # over the candidates' Q
 
 
 @flax.struct.dataclass
@@ -86,20 +63,22 @@ class IDQLState:
     """Everything that one training step reads and writes.
 
     Attributes:
+      config: the configuration; its traced fields are arrays.
       actor: the behaviour's diffusion model; its step counts actor steps, two a training step.
-      ema_actor: its moving average, parameters alone; it acts.
+      ema_actor: its moving average, parameters only; it acts.
       critics: Q1 and Q2, stacked on a leading axis of 2.
-      target_critics: parameters alone, of the same layout.
+      target_critics: parameters only, of the same layout.
       value: V.
-      hyper: the traced numbers.
+      action_dim: A.
     """
 
+    config: Any
     actor: TrainState
     ema_actor: Any
     critics: TrainState
     target_critics: Any
     value: TrainState
-    hyper: Hyperparameters
+    action_dim: int = flax.struct.field(pytree_node=False)
 
 
 class Draws(NamedTuple):
@@ -114,6 +93,23 @@ class Draws(NamedTuple):
     timestep: Array
     noise: Array
     kept: Array
+
+
+class Networks(NamedTuple):
+    """The modules of IDQL, without parameters, and the noise schedule."""
+
+    actor: ResidualDenoiser
+    critic: DoubleCritic
+    value: Value
+    schedule: ddpm.Schedule
+
+
+def make_networks(config: IDQLConfig) -> Networks:
+    """Builds the modules; critic and value are IQL's."""
+    c = config
+    actor = ResidualDenoiser(c.hidden_dim, c.num_blocks, c.time_dim, c.dropout)
+    critic, value, _ = iql.make_networks(iql.IQLConfig(hidden_dim=c.hidden_dim))
+    return Networks(actor, critic, value, ddpm.vp_schedule(c.num_timesteps))
 
 
 def actor_batches(config: IDQLConfig, batch: Transition) -> list[Transition]:
@@ -140,33 +136,36 @@ def draw(config: IDQLConfig, key: Array, batch: Transition) -> tuple[Draws, ...]
     return tuple(draws)
 
 
-def hyperparameters(config: IDQLConfig) -> Hyperparameters:
-    """The traced numbers of a configuration."""
-    return common.traced(Hyperparameters, config)
-
-
-def actor_network(config: IDQLConfig, action_dim: int) -> networks.ResidualDenoiser:
-    """The noise-predicting network of the actor."""
-    return networks.ResidualDenoiser(
-        action_dim, config.hidden_dim, config.num_blocks, config.time_dim, config.dropout
-    )
-
-
-def init_state(config: IDQLConfig, key: Array, observation_dim: int, action_dim: int) -> IDQLState:
-    """A fresh state; the target critics equal the critics, the moving average the actor."""
-    observation, action = jnp.zeros((1, observation_dim)), jnp.zeros((1, action_dim))
+def init_state(config: IDQLConfig, networks: Networks, key: Array, sample: Transition) -> IDQLState:
+    """A new state; the target critics equal the critics, the moving average the actor."""
+    observation, action, time = common.placeholders(sample)
     keys = jax.random.split(key, 3)
-    network = actor_network(config, action_dim)
-    actor = network.init(keys[0], action, observation, jnp.zeros((1,)))
-    critics = iql.critic_network(config).init(keys[1], observation, action)
+    actor = networks.actor.init(keys[0], action, observation, time)
+    critics = networks.critic.init(keys[1], observation, action)
     return IDQLState(
+        config=as_arrays(config),
         actor=TrainState.create(actor),
         ema_actor=actor,
         critics=TrainState.create(critics),
         target_critics=critics,
-        value=TrainState.create(iql.value_network(config).init(keys[2], observation)),
-        hyper=hyperparameters(config),
+        value=TrainState.create(networks.value.init(keys[2], observation)),
+        action_dim=action.shape[-1],
     )
+
+
+def actor_loss(
+    params: Any, batch: Transition, draws: Draws, networks: Networks
+) -> tuple[Array, Array]:
+    """mean (eps_phi(x_t, s, t) - eps)^2 on the data's actions (DDPM, equation 14), twice."""
+    loss = ddpm.epsilon_loss(
+        lambda *inputs: networks.actor.apply(params, *inputs, draws.kept),
+        networks.schedule,
+        batch.actions,
+        batch.observations,
+        draws.timestep,
+        draws.noise,
+    )
+    return loss, loss
 
 
 def decay_kernels(params: Any, updated: Any, rate: Array) -> Any:
@@ -179,61 +178,40 @@ def decay_kernels(params: Any, updated: Any, rate: Array) -> Any:
 
 
 def update_actor(
-    config: IDQLConfig, state: IDQLState, batch: Transition, draws: Draws
+    networks: Networks, config: Any, state: IDQLState, batch: Transition, draws: Draws
 ) -> tuple[IDQLState, Array]:
-    """One actor step: the epsilon loss on the data, AdamW, and the moving average; the loss."""
-    network = actor_network(config, batch.actions.shape[-1])
-
-    def loss_fn(params: Any, rows: tuple[Transition, Draws]) -> tuple[Array, Array]:
-        batch, draws = rows
-        loss = ddpm.epsilon_loss(
-            lambda *inputs: network.apply(params, *inputs, draws.kept),
-            ddpm.vp_schedule(config.num_timesteps),
-            batch.actions,
-            batch.observations,
-            draws.timestep,
-            draws.noise,
-        )
-        return loss, loss
-
-    grads, loss = common.mean_gradients(loss_fn, state.actor.params, (batch, draws))
-    rate = state.hyper.learning_rate
-    if config.lr_decay:
-        rate *= common.cosine_decay(state.actor.step, ACTOR_STEPS * config.decay_steps)
+    """One AdamW step of the actor and its moving average; the loss."""
+    grads, loss = gradients(
+        lambda params, rows: actor_loss(params, *rows, networks=networks),
+        state.actor.params,
+        (batch, draws),
+    )
+    decay = common.decay_factor(config, state.actor.step, ACTOR_STEPS)
+    rate = config.learning_rate * decay
     actor = state.actor.apply_gradients(grads, rate)
-    decayed = decay_kernels(state.actor.params, actor.params, rate * state.hyper.weight_decay)
-    ema_actor = polyak(decayed, state.ema_actor, state.hyper.ema_rate)
+    decayed = decay_kernels(state.actor.params, actor.params, rate * config.weight_decay)
+    ema_actor = optax.incremental_update(decayed, state.ema_actor, config.ema_rate)
     return state.replace(actor=actor.replace(params=decayed), ema_actor=ema_actor), loss
 
 
 def train_update(
-    config: IDQLConfig, state: IDQLState, batch: Transition, draws: tuple[Draws, ...]
+    networks: Networks,
+    config: IDQLConfig,
+    state: IDQLState,
+    batch: Transition,
+    draws: tuple[Draws, ...],
 ) -> tuple[IDQLState, Metrics]:
     """One training step: two actor steps, then IQL's value, critics and target critics."""
     common.check_batch(batch)
+    c = with_traced(config, state)
     batches, actor_losses = actor_batches(config, batch), []
     for part, part_draws in zip(batches, draws, strict=True):
-        state, loss = update_actor(config, state, part, part_draws)
+        state, loss = update_actor(networks, c, state, part, part_draws)
         actor_losses.append(loss)
-    state, value_metrics = iql.update_value(config, state, batches[0])
-    state, critic_metrics = iql.update_critics(config, state, batches[0])
-    metrics = {"actor_loss": sum(actor_losses) / ACTOR_STEPS}
+    state, value_metrics = iql.update_value(networks, c, state, batches[0])
+    state, critic_metrics = iql.update_critics(networks, c, state, batches[0])
+    metrics = {"actor_loss": jnp.mean(jnp.stack(actor_losses))}
     return state, metrics | value_metrics | critic_metrics
-
-
-def sample_actions(
-    config: IDQLConfig, params: Any, observations: Array, noise: ddpm.ChainNoise
-) -> Array:
-    """Samples of the behaviour: observations [..., O], noise of [..., A] -> actions [..., A]."""
-    network = actor_network(config, noise.initial.shape[-1])
-    return ddpm.sample(
-        lambda *inputs: network.apply(params, *inputs),
-        ddpm.vp_schedule(config.num_timesteps),
-        observations,
-        noise,
-        config.max_action,
-        clip="xt",
-    )
 
 
 def expectile_logits(q: Array, v: Array, expectile: Array | float) -> Array:
@@ -245,7 +223,9 @@ def expectile_logits(q: Array, v: Array, expectile: Array | float) -> Array:
     return jnp.log(jnp.where(q > v[..., None], expectile, 1.0 - expectile))
 
 
-def act(config: IDQLConfig, state: IDQLState, observations: Array, key: Array) -> Array:
+def act(
+    networks: Networks, config: IDQLConfig, state: IDQLState, observations: Array, key: Array
+) -> Array:
     """One action for each observation: observations [..., O] -> actions [..., A].
 
     Of `num_candidates` samples of the averaged actor, "argmax" takes the best by the target
@@ -253,31 +233,37 @@ def act(config: IDQLConfig, state: IDQLState, observations: Array, key: Array) -
     """
     noise_key, choice_key = jax.random.split(key)
     number = common.number_of_candidates(config)
-    action_dim = state.actor.params["params"]["dense_1"]["bias"].shape[-1]
-    shape = (*observations.shape[:-1], number, action_dim)
+    shape = (*observations.shape[:-1], number, state.action_dim)
     noise = ddpm.chain_noise(noise_key, config.num_timesteps, shape)
-    actions = sample_actions(config, state.ema_actor, common.repeat(observations, number), noise)
+    actions = ddpm.sample(
+        partial(networks.actor.apply, state.ema_actor),
+        networks.schedule,
+        common.repeat(observations, number),
+        noise,
+        config.max_action,
+        clip="xt",
+    )
     if config.action_selection == "single":
         return actions[..., 0, :]
-    scores = common.min_q(iql.critic_network(config), state.target_critics, observations, actions)
+    scores = common.min_q(networks.critic, state.target_critics, observations, actions)
     if config.action_selection == "expectile":
-        v = iql.value_network(config).apply(state.value.params, observations)
-        scores = expectile_logits(scores, v, state.hyper.expectile)
+        v = networks.value.apply(state.value.params, observations)
+        scores = expectile_logits(scores, v, state.config.expectile)
     return common.choose(actions, scores, choice_key, config.action_selection)
 
 
 def idql(config: IDQLConfig) -> Algorithm:
     """IDQL as four pure functions; see `algorithms.base.Algorithm` for their signatures."""
+    check(config)
+    networks = make_networks(config)
 
     def init(key: Array, sample: Transition) -> IDQLState:
-        return init_state(config, key, sample.observations.shape[-1], sample.actions.shape[-1])
+        return init_state(config, networks, key, sample)
 
     def train_step(state: IDQLState, batch: Transition, key: Array) -> tuple[IDQLState, Metrics]:
-        return train_update(config, state, batch, draw(config, key, batch))
+        return train_update(networks, config, state, batch, draw(config, key, batch))
 
     def act_fn(state: IDQLState, observations: Array, key: Array) -> Array:
-        return act(config, state, observations, key)
+        return act(networks, config, state, observations, key)
 
-    # not by_rows: adding up the actor's 6 MB of gradients twice a step costs more than it saves
-    number = common.number_of_candidates(config)
-    return Algorithm(init, train_step, train_step, act_fn, candidates=number)
+    return Algorithm(init, train_step, train_step, act_fn)

@@ -3,12 +3,13 @@
 | kind | action from noise eps |
 |---|---|
 | gaussian | max_action * tanh(mean(s) + exp(log_std(s)) * eps), DTQL's own |
-| deterministic | max_action * tanh(mean(s)): the same network, its noise left out |
+| deterministic | max_action * tanh(mean(s)): the same network without noise |
 | implicit | F(sigma_g * eps, s, sigma_g): the raw denoiser network as a generator, as in DQL-KL |
 
-The implicit generator is not bounded: the losses see its raw output, acting clips it.
+The implicit generator is not bounded: the losses use its raw output, and acting clips it.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -20,22 +21,6 @@ from dtql_jax.types import Array
 POLICIES = ("gaussian", "deterministic", "implicit")
 
 
-class Architecture(NamedTuple):
-    """The static shape of a one-step policy.
-
-    Attributes:
-      kind: one of POLICIES.
-      hidden_dim: width.
-      time_dim: features of the time input (implicit).
-      max_action: bound of the action space.
-    """
-
-    kind: str
-    hidden_dim: int
-    time_dim: int
-    max_action: float
-
-
 class Moments(NamedTuple):
     """The Gaussian before the tanh, both [..., A]."""
 
@@ -43,52 +28,60 @@ class Moments(NamedTuple):
     log_std: Array
 
 
-def init(architecture: Architecture, key: Array, observation: Array, action: Array) -> Any:
-    """Fresh parameters; `observation` [1, O] and `action` [1, A] give the sizes."""
-    dims = (action.shape[-1], architecture.hidden_dim)
-    if architecture.kind == "implicit":
-        network = networks.Denoiser(*dims, architecture.time_dim)
-        return network.init(key, action, observation, jnp.zeros((1,)))
-    return networks.GaussianPolicy(*dims).init(key, observation)
+class OneStepPolicy(NamedTuple):
+    """A one-step policy as two pure functions.
+
+    Attributes:
+      init: (key, observation [1, O], action [1, A]) -> parameters.
+      sample: (parameters, observations [..., O], noise, sigma_g) -> actions of the shape of
+        `noise`, and the Gaussian [..., A] where the policy has one. `noise` is standard normal,
+        [..., A] or, for N actions an observation, [..., N, A].
+    """
+
+    init: Callable[[Array, Array, Array], Any]
+    sample: Callable[[Any, Array, Array, Array | float], tuple[Array, Moments | None]]
 
 
-def action_dim(architecture: Architecture, params: Any) -> int:
-    """A, read from the parameters."""
-    if architecture.kind == "implicit":
-        return params["params"]["trunk"]["dense_4"]["bias"].shape[-1]
-    return params["params"]["dense_3"]["bias"].shape[-1] // 2
-
-
-def sample(
-    architecture: Architecture,
-    params: Any,
-    observations: Array,
-    noise: Array,
-    generation_sigma: Array | float,
-) -> tuple[Array, Moments | None]:
-    """Actions of the policy.
+def make_policy(kind: str, hidden_dim: int, time_dim: int, max_action: float) -> OneStepPolicy:
+    """Builds a policy of one of the kinds in POLICIES.
 
     Args:
-      architecture: the kind and its static sizes.
-      params: of the policy.
-      observations: [..., O].
-      noise: standard normal, [..., A] or, for N actions an observation, [..., N, A].
-      generation_sigma: sigma_g, used by the implicit policy alone.
-
-    Returns:
-      Actions of the shape of `noise`, and the Gaussian [..., A] where the policy has one.
+      kind: see the table above.
+      hidden_dim: width.
+      time_dim: features of the time input (implicit).
+      max_action: bound of the action space.
     """
-    several = noise.ndim > observations.ndim
-    dims = (noise.shape[-1], architecture.hidden_dim)
-    if architecture.kind == "implicit":
-        if several:
+    if kind == "implicit":
+        return _implicit(networks.Denoiser(hidden_dim, time_dim))
+    return _tanh_gaussian(networks.GaussianPolicy(hidden_dim), max_action, kind == "gaussian")
+
+
+def _tanh_gaussian(
+    network: networks.GaussianPolicy, max_action: float, stochastic: bool
+) -> OneStepPolicy:
+    def init(key: Array, observation: Array, action: Array) -> Any:
+        return network.init(key, observation, action.shape[-1])
+
+    def sample(params: Any, observations: Array, noise: Array, _: Any) -> Any:
+        moments = Moments(*network.apply(params, observations, noise.shape[-1]))
+        mean, log_std = moments
+        if noise.ndim > observations.ndim:
+            mean, log_std = mean[..., None, :], log_std[..., None, :]
+        if not stochastic:
+            return max_action * jnp.tanh(jnp.broadcast_to(mean, noise.shape)), None
+        return networks.squash(mean, log_std, noise, max_action), moments
+
+    return OneStepPolicy(init, sample)
+
+
+def _implicit(network: networks.Denoiser) -> OneStepPolicy:
+    def init(key: Array, observation: Array, action: Array) -> Any:
+        return network.init(key, action, observation, jnp.zeros((1,)))
+
+    def sample(params: Any, observations: Array, noise: Array, sigma: Array | float) -> Any:
+        if noise.ndim > observations.ndim:
             observations = repeat(observations, noise.shape[-2])
-        time = jnp.broadcast_to(jnp.float32(generation_sigma), noise.shape[:-1])
-        network = networks.Denoiser(*dims, architecture.time_dim)
-        return network.apply(params, generation_sigma * noise, observations, time), None
-    moments = Moments(*networks.GaussianPolicy(*dims).apply(params, observations))
-    mean, log_std = (x[..., None, :] for x in moments) if several else moments
-    if architecture.kind == "deterministic":
-        actions = architecture.max_action * jnp.tanh(jnp.broadcast_to(mean, noise.shape))
-        return actions, None
-    return networks.squash(mean, log_std, noise, architecture.max_action), moments
+        time = jnp.broadcast_to(jnp.float32(sigma), noise.shape[:-1])
+        return network.apply(params, sigma * noise, observations, time), None
+
+    return OneStepPolicy(init, sample)

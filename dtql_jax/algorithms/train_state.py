@@ -12,8 +12,7 @@ from dtql_jax.types import Array
 _ADAM = optax.scale_by_adam()
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(flax.struct.PyTreeNode):
     """One network under training.
 
     Attributes:
@@ -36,8 +35,3 @@ class TrainState:
         updates, opt_state = _ADAM.update(grads, self.opt_state)
         params = jax.tree.map(lambda p, u: p - learning_rate * u, self.params, updates)
         return self.replace(params=params, opt_state=opt_state, step=self.step + 1)
-
-
-def polyak(online: optax.Params, target: optax.Params, tau: Array) -> optax.Params:
-    """tau * online + (1 - tau) * target, leaf by leaf."""
-    return jax.tree.map(lambda o, t: tau * o + (1.0 - tau) * t, online, target)

@@ -31,13 +31,13 @@ from dtql_jax.presets.parts import (
 )
 from dtql_jax.training import background, hosts
 from dtql_jax.training.checkpoint import Checkpoints, SaveError
+from dtql_jax.training.data_parallel import Placement, place
 from dtql_jax.training.device import (
     describe_device,
     enable_compilation_cache,
     use_cpu_cores,
 )
 from dtql_jax.training.logging import MetricsLog, read_rows
-from dtql_jax.training.placement import Placement, place
 from dtql_jax.training.progress import Progress, duration
 from dtql_jax.training.run_folder import RunFolder, write_json
 from dtql_jax.training.trainer import Policy, Trainer
@@ -94,9 +94,9 @@ def start(
     use_cpu_cores()
     display = _of_this_host(display)
     hosts.on_first(lambda: RunFolder.check_free(out))
-    placement = place(algorithm, len(members), plain["batch_size"])
     data, info, seconds = hosts.together(lambda: load_data(plain, display))
     _check_same(info)
+    placement = place(algorithm, len(members), plain["batch_size"], data)
     with open_evaluator(plain, info, members[placement.own]) as evaluator:
         run = {
             "config": plain,
@@ -118,7 +118,6 @@ def resume(path: str | Path, display: Progress, should_stop: Stop, debug: bool =
         if (folder.path / "summary.json").exists():
             raise UserError(f"RUN {path} has ended already; its result is in summary.json")
         config, members = folder.run["config"], members_of(folder.run)
-        placement = place(algorithm_of(config), len(members), config["batch_size"])
         data, info, _ = hosts.together(lambda: load_data(config, display))
         _check_same(info)
         stored = folder.run["dataset"]
@@ -127,6 +126,7 @@ def resume(path: str | Path, display: Progress, should_stop: Stop, debug: bool =
                 f"RUN {path} was trained on {stored['dataset_id']} ({stored['fingerprint'][:19]}); "
                 f"found {info.dataset_id} ({info.fingerprint[:19]}), other data"
             )
+        placement = place(algorithm_of(config), len(members), config["batch_size"], data)
         with open_evaluator(config, info, members[placement.own]) as evaluator:
             parts = (data, info, evaluator, placement)
             return _run(folder, *parts, display, should_stop, True, debug)

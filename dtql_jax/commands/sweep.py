@@ -73,6 +73,7 @@ def _plan(argv: list[str]) -> list:
     import jax
     import numpy as np
 
+    from dtql_jax.algorithms.config import traced_names
     from dtql_jax.commands.sweeps import plan
     from dtql_jax.datasets.registry import get_task
     from dtql_jax.presets import parts
@@ -95,7 +96,7 @@ def _plan(argv: list[str]) -> list:
         sample = Transition(*one, np.zeros(1, np.float32), np.zeros(1, np.float32))
         key = jax.eval_shape(lambda: jax.random.key(0))
         state = jax.eval_shape(algorithm.init, key, sample)
-        traced[config.task] = state.hyper._fields
+        traced[config.task] = traced_names(state.config)
         data = 4 * 2_000_000 * (2 * sizes[0] + sizes[1] + 2)
         largest[config.task] = values.max_members or capacity.members_that_fit(
             algorithm, sample, config.batch_size, data

@@ -88,7 +88,7 @@ class ChainNoise(NamedTuple):
 
     Attributes:
       initial: x_N, [..., A].
-      steps: [N, ..., A] in the order of use, from t = N-1 down to 0; the last is not used.
+      steps: [..., N, A] in the order of use, from t = N-1 down to 0; the last is not used.
     """
 
     initial: Array
@@ -99,7 +99,7 @@ def chain_noise(key: Array, num_steps: int, shape: tuple[int, ...]) -> ChainNois
     """Draws the random numbers of reverse chains of actions of `shape` [..., A]."""
     initial_key, steps_key = jax.random.split(key)
     steps = jax.random.normal(steps_key, (num_steps, *shape))
-    return ChainNoise(jax.random.normal(initial_key, shape), steps)
+    return ChainNoise(jax.random.normal(initial_key, shape), jnp.moveaxis(steps, 0, -2))
 
 
 def sample(
@@ -145,5 +145,6 @@ def sample(
     times = jnp.arange(number - 1, -1, -1, dtype=jnp.float32)
     backwards = jax.tree.map(lambda c: jnp.asarray(c[::-1]), schedule)
     # few and short steps: unrolled, the compiler fuses across them
-    x, _ = jax.lax.scan(step, noise.initial, (times, backwards, noise.steps), unroll=number)
+    inputs = (times, backwards, jnp.moveaxis(noise.steps, -2, 0))
+    x, _ = jax.lax.scan(step, noise.initial, inputs, unroll=number)
     return bounded(x)

@@ -14,8 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dtql_jax import networks
-from dtql_jax.algorithms import ALGORITHMS, common, dql, make_algorithm
+from dtql_jax.algorithms import ALGORITHMS, common, dql, dql_kl, dtql, make_algorithm
 from dtql_jax.diffusion import edm
 from dtql_jax.errors import UserError
 from dtql_jax.plots import mazes, style
@@ -27,10 +26,10 @@ if TYPE_CHECKING:
 
 CANDIDATES, CHOSEN, BEHAVIOUR, GRID = 256, 64, 256, 61
 # Critics by algorithm, and the algorithms with a diffusion policy beside the acting one.
-_CRITICS = {
-    "dtql": lambda config: networks.DoubleCritic(config.hidden_dim),
-    "dql_kl": lambda config: networks.DoubleCritic(config.hidden_dim),
-    "dql": dql.critic_network,
+_NETWORKS = {
+    "dtql": dtql.make_networks,
+    "dql_kl": dql_kl.make_networks,
+    "dql": dql.make_networks,
 }
 _WITH_DIFFUSION = ("dtql", "dql_kl")
 _ACROSS = 3
@@ -57,9 +56,9 @@ class Decision(NamedTuple):
 
 def check(algorithm: str, action_dim: int) -> None:
     """Raises UserError where decisions of this algorithm or action size cannot be shown."""
-    if algorithm not in _CRITICS:
+    if algorithm not in _NETWORKS:
         raise UserError(
-            f"{algorithm} has no candidates and critics to show; expected {', '.join(_CRITICS)}"
+            f"{algorithm} has no candidates and critics to show; expected {', '.join(_NETWORKS)}"
         )
     if action_dim != 2:
         raise UserError(f"actions have {action_dim} entries; decisions are drawn for 2 of them")
@@ -86,7 +85,7 @@ def explain(
     as_run = make_algorithm(name, dict(settings))
     grid = jnp.linspace(-config.max_action, config.max_action, GRID)
     plane = jnp.stack(jnp.meshgrid(grid, grid), axis=-1).reshape(-1, 2)
-    critic = _CRITICS[name](config)
+    networks: Any = _NETWORKS[name](config)
 
     def draws(act: Any, observation: Array, key: Array, number: int) -> Array:
         # in small batches: 64 choices among 1,024 candidates each would take a gigabyte
@@ -98,12 +97,13 @@ def explain(
         keys = jax.random.split(key, 3)
         candidates = draws(one.act, observation, keys[0], CANDIDATES)
         chosen = draws(as_run.act, observation, keys[1], CHOSEN)
-        q = common.min_q(critic, state.target_critics, observation, plane).reshape(GRID, GRID)
+        q = common.min_q(networks.critic, state.target_critics, observation, plane).reshape(
+            GRID, GRID
+        )
         if name not in _WITH_DIFFUSION:
             return candidates, chosen, q
-        denoiser = networks.Denoiser(2, config.hidden_dim, config.time_dim)
         behaviour = edm.sample(
-            lambda *inputs: denoiser.apply(state.diffusion.params, *inputs),
+            lambda *inputs: networks.denoiser.apply(state.diffusion.params, *inputs),
             common.repeat(observation, BEHAVIOUR),
             jax.random.normal(keys[2], (BEHAVIOUR, 2)),
             config.max_action,

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from dtql_jax.training import population
+from dtql_jax.training.population import Step, draw_batch
 from dtql_jax.training.trainer import Trainer
-from dtql_jax.training.updates import Step, draw_batch
 from dtql_jax.types import Array, Transition
 
 _OWN = str(Path(__file__).parents[1])
@@ -105,7 +105,7 @@ def first_nonfinite(
       step: `Algorithm.pretrain_step` or `train_step`.
       state: of one member before update `start`.
       data: [N, ...].
-      run_key: of the member, as in `updates.scan_updates`.
+      run_key: of the member, as in `population.scan_updates`.
       start: number of the first update.
       stop: the one after the last to look at.
       batch_size: rows of a batch.

@@ -1,9 +1,10 @@
-"""Populations: P members (seeds, hyper-parameters) as a leading axis on the state, one program.
+"""Populations: P members (seeds, hyperparameters) as a leading axis of the state, in one program.
 
-A single run is a population of one. Member i draws the same numbers as the plain run with its seed.
+A single run is a population of one. Member i draws the same numbers as the single run with its
+seed. K updates are one compiled call: batches are drawn on the device, in one `lax.scan`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,10 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from dtql_jax.algorithms.base import Algorithm
+from dtql_jax.algorithms.config import traced_names
 from dtql_jax.errors import UserError, near_matches
-from dtql_jax.training import updates
-from dtql_jax.training.placement import Placement
+from dtql_jax.training.data_parallel import Placement
 from dtql_jax.types import Array, Transition
+
+Step = Callable[[Any, Transition, Array], tuple[Any, dict[str, Array]]]
 
 
 class MemberKeys(NamedTuple):
@@ -26,33 +29,33 @@ class MemberKeys(NamedTuple):
 
 
 def member_keys(seeds: Sequence[int]) -> MemberKeys:
-    """The keys that follow from the members' seeds."""
+    """Splits each member's seed into its keys."""
     keys = [jax.random.split(jax.random.key(seed), 3) for seed in seeds]
     return MemberKeys(*jnp.stack(keys, axis=1))
 
 
 def init(algorithm: Algorithm, placement: Placement, keys: Array, sample: Transition) -> Any:
-    """Fresh states of all members, [places, ...] on every leaf, each from its own key."""
-    function = placement.spread(algorithm.init, (0, None))
+    """Initialises the states of all members, [places, ...] on every leaf, each from its own key."""
+    function = placement.map_members(algorithm.init, (0, None))
     return function(keys, placement.copy(jax.tree.map(lambda x: x[:1], sample)))
 
 
 def set_hyperparameters(
     placement: Placement, state: Any, values: Mapping[str, Sequence[float]]
 ) -> Any:
-    """Gives each member its own numbers.
+    """Gives each member its own hyperparameters.
 
     Args:
-      placement: of the members.
-      state: [places, ...] with a field `hyper`, a NamedTuple of traced numbers.
+      placement: placement of the members.
+      state: [places, ...] with a field `config`, a dataclass with traced fields.
       values: {name: one number for each of the P members}.
 
     Raises:
-      UserError: the algorithm has no such number, or it is not one for each member.
+      UserError: the algorithm has no such traced field, or the number of values is not P.
     """
     if not values:
         return state
-    known = state.hyper._fields
+    known = traced_names(state.config)
     changed = {}
     for name, numbers in values.items():
         if name not in known:
@@ -63,7 +66,138 @@ def set_hyperparameters(
                 f"{placement.members} members"
             )
         changed[name] = placement.put(np.asarray(numbers, np.float32))
-    return state.replace(hyper=state.hyper._replace(**changed))
+    return state.replace(config=state.config.replace(**changed))
+
+
+def member(state: Any, index: int) -> Any:
+    """Returns the state of one member, without the leading axis."""
+    return jax.tree.map(lambda x: x[index], state)
+
+
+# ---------------------------------------------------------------------------------- the updates
+
+
+class MetricSums(NamedTuple):
+    """Sums of M metrics over the updates since they were last logged.
+
+    Attributes:
+      sums: [M] float32, in a fixed order; 0 where a phase does not report a metric.
+      broken: [M] int32, the first update at which a metric was not finite; -1: none so far. Where
+        the metrics were finite and the state after update k was not (a gradient), entry j is
+        -(k + 2) for each part j of the state that was not; see `state_parts`.
+    """
+
+    sums: Array
+    broken: Array
+
+    @property
+    def alive(self) -> Array:
+        """Whether all numbers have been finite: [M] -> a scalar."""
+        return jnp.all(self.broken == -1, axis=-1)
+
+
+# (state, sums, data, run_key, start); `data` is a Transition, or the argument of a custom `draw`
+Update = Callable[[Any, MetricSums, Any, Array, Array], tuple[Any, MetricSums]]
+
+
+def empty_sums(metrics: int, members: int | None = None) -> MetricSums:
+    """The sums before the first update: [M], or [P, M] for a number of members."""
+    shape = (metrics,) if members is None else (members, metrics)
+    return MetricSums(jnp.zeros(shape), jnp.full(shape, -1, jnp.int32))
+
+
+def state_parts(state: Any) -> dict[str, list[Any]]:
+    """Groups the leaves of a state by their field ("critics", "policy", ...)."""
+    parts: dict[str, list[Any]] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        name = jax.tree_util.keystr(path[:1], simple=True) or "state"
+        parts.setdefault(name, []).append(leaf)
+    return parts
+
+
+def _became_nonfinite(before: Any, after: Any) -> list[Array]:
+    """For each part of a state: whether numbers in it were finite before and are not after."""
+
+    def leaf(old: Array, new: Array) -> Array:
+        if not jnp.issubdtype(new.dtype, jnp.inexact):
+            return jnp.bool_(False)
+        return jnp.any(jnp.isfinite(old) & ~jnp.isfinite(new))
+
+    flags = jax.tree.map(leaf, before, after)
+    return [jnp.any(jnp.stack(leaves)) for leaves in state_parts(flags).values()]
+
+
+def draw_batch(data: Transition, key: Array, batch_size: int) -> Transition:
+    """Draws `batch_size` transitions uniformly with replacement from data [N, ...]."""
+    size = data.rewards.shape[0]
+    rows = jax.random.randint(key, (batch_size,), 0, size)
+    return jax.tree.map(lambda x: x[rows], data)
+
+
+def scan_updates(
+    step: Step,
+    metrics: Sequence[str],
+    batch_size: int,
+    num_updates: int,
+    draw: Callable[[Any, Array, int], Transition] = draw_batch,
+) -> Update:
+    """Returns a function that makes `num_updates` updates of one member.
+
+    Args:
+      step: `Algorithm.pretrain_step` or `train_step`.
+      metrics: names of the M metrics, all that `step` reports among them.
+      batch_size: rows of a batch.
+      num_updates: length of the scan (static).
+      draw: (data, key, batch_size) -> batch; `data` is whatever it understands.
+
+    Returns:
+      (state, sums, data, run_key, start) -> (state, sums). Update number k (start <= k < start +
+      num_updates) draws all its numbers from fold_in(run_key, k), so splitting a run into other
+      calls changes nothing. If a metric, or the state at the end of a call, is not finite, then
+      this call and all later ones return the state that they were given.
+    """
+
+    def run(
+        state: Any, sums: MetricSums, data: Any, run_key: Array, start: Array
+    ) -> tuple[Any, MetricSums]:
+        def one(carry: tuple[Any, MetricSums], k: Array) -> tuple[tuple[Any, MetricSums], None]:
+            state, (sums, broken) = carry
+            batch_key, step_key = jax.random.split(jax.random.fold_in(run_key, k))
+            state, reported = step(state, draw(data, batch_key, batch_size), step_key)
+            values = jnp.stack([jnp.float32(reported.get(name, 0.0)) for name in metrics])
+            first = (broken == -1) & ~jnp.isfinite(values)
+            return (state, MetricSums(sums + values, jnp.where(first, k, broken))), None
+
+        ks = start + jnp.arange(num_updates, dtype=jnp.int32)
+        (after, sums), _ = jax.lax.scan(one, (state, sums), ks)
+        # the metrics of this call cannot show a non-finite gradient of its last update
+        places = jnp.arange(len(metrics))
+        nonfinite = jnp.zeros(len(metrics), bool)
+        for j, part in enumerate(_became_nonfinite(state, after)):
+            nonfinite |= (places == min(j, len(metrics) - 1)) & part
+        last = jnp.where(nonfinite & sums.alive, -(ks[-1] + 2), sums.broken)
+        sums = sums._replace(broken=last)
+        return jax.tree.map(lambda new, old: jnp.where(sums.alive, new, old), after, state), sums
+
+    return run
+
+
+def make_update(
+    step: Step,
+    metrics: Sequence[str],
+    batch_size: int,
+    num_updates: int,
+    placement: Placement,
+) -> Any:
+    """Jits `scan_updates` for a whole population; the state is donated.
+
+    The sums are not, so that the host can wait for one call while the next is running.
+
+    Returns:
+      (state [places, ...], sums, data [N, ...], run_keys [places], start) -> (state, sums).
+    """
+    update = scan_updates(step, metrics, batch_size, num_updates)
+    return placement.map_members(update, (0, 0, None, 0, None), donate=(0,))
 
 
 def metric_names(
@@ -71,40 +205,17 @@ def metric_names(
 ) -> dict[str, list[str]]:
     """Names of the metrics that each phase's step reports: {"pretrain": ..., "train": ...}.
 
-    A jitted step is traced here as `make_update` has it traced, which then need not do it again.
+    Traces the steps as `make_update` does, so that a jitted step is not traced again there.
     """
     rows = jnp.zeros((batch_size,), jnp.int32)
     batch = jax.eval_shape(lambda d: jax.tree.map(lambda x: x[rows], d), data)
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), placement.places))
 
-    def reported(step: updates.Step) -> list[str]:
-        metrics = placement.spread(lambda *arguments: step(*arguments)[1], (0, None, 0))
+    def reported(step: Step) -> list[str]:
+        metrics = placement.map_members(lambda *arguments: step(*arguments)[1], (0, None, 0))
         return list(jax.eval_shape(metrics, state, batch, keys))
 
     return {
         "pretrain": reported(algorithm.pretrain_step),
         "train": reported(algorithm.train_step),
     }
-
-
-def make_update(
-    step: updates.Step,
-    metrics: Sequence[str],
-    batch_size: int,
-    num_updates: int,
-    placement: Placement,
-) -> Any:
-    """The jitted update of a whole population; the state is donated.
-
-    The tally is not, so that the host can wait for one call while the next is under way.
-
-    Returns:
-      (state [places, ...], tally, data [N, ...], run_keys [places], start) -> (state, tally).
-    """
-    update = updates.scan_updates(step, metrics, batch_size, num_updates)
-    return placement.spread(update, (0, 0, None, 0, None), donate=(0,))
-
-
-def member(state: Any, index: int) -> Any:
-    """The state of one member, without the leading axis."""
-    return jax.tree.map(lambda x: x[index], state)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dtql_jax.training.updates import draw_batch
+from dtql_jax.training.population import draw_batch
 from dtql_jax.types import Array, Transition
 
 MIXINGS = ("offline", "symmetric", "uniform", "online")
@@ -59,7 +59,7 @@ def draw(
       offline: [N, ...].
       replay: of one member.
       key: of this batch. "offline" and, of an empty buffer, "uniform" draw what
-        `updates.draw_batch` draws with it.
+        `population.draw_batch` draws with it.
       batch_size: rows (static).
 
     Raises:

@@ -17,12 +17,11 @@ import numpy as np
 
 from dtql_jax.algorithms.base import Algorithm
 from dtql_jax.errors import UserError
-from dtql_jax.training import hosts, population, updates
-from dtql_jax.training.acting import Acting, Policy
+from dtql_jax.training import hosts, population
 from dtql_jax.training.background import BackgroundEvaluation, snapshot
 from dtql_jax.training.checkpoint import Checkpoints, SaveError
+from dtql_jax.training.data_parallel import Acting, Placement, Policy
 from dtql_jax.training.logging import MetricsLog
-from dtql_jax.training.placement import Placement
 from dtql_jax.training.progress import Progress, duration
 from dtql_jax.training.trouble import Trouble
 from dtql_jax.training.watch import Divergence, DivergenceMonitor, largest_value
@@ -177,11 +176,11 @@ class Trainer:
             algorithm, self.placement, self._state, self._data, settings.batch_size
         )
         self._names = sorted({name for of_phase in self._metrics.values() for name in of_phase})
-        empty = [updates.empty_tally(len(self._names))] * len(self.seeds)
-        self._tally = self.placement.put(jax.tree.map(lambda *rows: jnp.stack(rows), *empty))
+        empty = population.empty_sums(len(self._names), len(self.seeds))
+        self._tally = self.placement.put(empty)
         self._counted = 0  # updates in the tally's sums
-        hyper = jax.tree.map(self.placement.read, getattr(self._state, "hyper", None))
-        largest = largest_value(np.asarray(data.rewards), hyper)
+        config = jax.tree.map(self.placement.read, getattr(self._state, "config", None))
+        largest = largest_value(np.asarray(data.rewards), config)
         warn = self._display.warn
         self._watch = DivergenceMonitor(self.seeds, self._names, self._state, largest, warn)
         self._logged_at = 0  # update of the last row of the log
@@ -214,7 +213,7 @@ class Trainer:
             raise UserError("this fit has no checkpoints to resume from")
         tree, meta = self._checkpoints.restore(self._tree())
         self._state = self.placement.put(tree["state"])
-        self._tally = self.placement.put(updates.Tally(**tree["tally"]))
+        self._tally = self.placement.put(population.MetricSums(**tree["tally"]))
         self.update, self._counted = meta["update"], meta["counted"]
         self._logged_at = self.update - self._counted
         self._find_divergence(self._tally)
@@ -396,7 +395,7 @@ class Trainer:
         self._spend(phase, began + compiled)
         return self.update == boundary
 
-    def _completed(self, tally: updates.Tally, size: int, step: int) -> None:
+    def _completed(self, tally: population.MetricSums, size: int, step: int) -> None:
         """Waits for a call of `size` updates to end and tells the user."""
         if hosts.several():
             jax.block_until_ready(tally)  # what it says is asked at the boundary, of all hosts
@@ -409,7 +408,7 @@ class Trainer:
         self._display.advance(step)
         self._estimate()
 
-    def _find_divergence(self, tally: updates.Tally) -> None:
+    def _find_divergence(self, tally: population.MetricSums) -> None:
         """Waits for a tally and says of each member whose numbers are no longer finite where."""
         self._watch.look(self.placement.read(tally.broken))
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dtql_jax.training.updates import state_parts
+from dtql_jax.training.population import state_parts
 
 # The terms of a training step in the order in which one spoils the next; within a term, sums of
 # other metrics come last, because what they are made of says more.
@@ -48,12 +48,12 @@ def term_of(metric: str) -> str:
     return _TERM.get(metric, "")
 
 
-def largest_value(rewards: np.ndarray, hyper: Any) -> float | None:
+def largest_value(rewards: np.ndarray, config: Any) -> float | None:
     """The largest |Q| that rewards [N] allow: max |r| / (1 - discount), over all members.
 
-    None where the members' traced numbers `hyper` have no discount below 1.
+    None where the `config` of the members' states has no discount below 1.
     """
-    discount = np.asarray(getattr(hyper, "discount", 1.0))
+    discount = np.asarray(getattr(config, "discount", 1.0))
     if not (discount < 1.0).all():
         return None
     return float(np.abs(rewards).max() / (1.0 - discount.max()))

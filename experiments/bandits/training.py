@@ -14,8 +14,8 @@ from dtql_jax.algorithms.base import Algorithm
 from dtql_jax.algorithms.common import repeat
 from dtql_jax.diffusion import edm
 from dtql_jax.training import population
-from dtql_jax.training.placement import Placement
-from dtql_jax.training.updates import draw_batch
+from dtql_jax.training.data_parallel import Placement
+from dtql_jax.training.population import draw_batch
 from dtql_jax.types import Array, Transition
 from experiments.bandits.problems import Bandit
 
@@ -78,7 +78,7 @@ def _sampler(
         acted = algorithm.act(state, states, keys[0])
         if not hasattr(state, "diffusion"):
             return acted, jnp.zeros((0, 2))
-        denoiser = networks.Denoiser(2, settings["hidden_dim"], settings["time_dim"])
+        denoiser = networks.Denoiser(settings["hidden_dim"], settings["time_dim"])
         behaviour = edm.sample(
             lambda *inputs: denoiser.apply(state.diffusion.params, *inputs),
             repeat(jnp.zeros(1), number),
@@ -120,11 +120,13 @@ def train(
     state = population.init(algorithm, placement, keys.init, sample)
     state = population.set_hyperparameters(placement, state, numbers)
     sampler = _sampler(algorithm, settings, budget.samples)
-    look = placement.spread(lambda s, key, k: sampler(s, jax.random.fold_in(key, k)), (0, 0, None))
+    look = placement.map_members(
+        lambda s, key, k: sampler(s, jax.random.fold_in(key, k)), (0, 0, None)
+    )
 
     def program(step: Callable[..., Any], length: int) -> Any:
         updates = _updates(step, budget.batch_size, length)
-        return placement.spread(updates, (0, 0, 0, None), donate=(0,))
+        return placement.map_members(updates, (0, 0, 0, None), donate=(0,))
 
     def number(k: int) -> Any:
         return placement.copy(jnp.int32(k))

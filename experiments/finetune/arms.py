@@ -17,10 +17,10 @@ from dtql_jax.commands.runner import Member
 from dtql_jax.datasets import DatasetInfo
 from dtql_jax.errors import UserError
 from dtql_jax.evaluation.rollout import Evaluator
-from dtql_jax.training import population, replay, updates
-from dtql_jax.training.acting import Acting
+from dtql_jax.training import population, replay
 from dtql_jax.training.background import snapshot
 from dtql_jax.training.checkpoint import Checkpoints
+from dtql_jax.training.data_parallel import Acting
 from dtql_jax.training.logging import MetricsLog
 from dtql_jax.training.progress import Progress
 from dtql_jax.training.run_folder import RunFolder, write_json
@@ -126,10 +126,10 @@ class Learner:
         self.names = sorted({name for names in phases.values() for name in names})
         members = len(fit.seeds)
         self.reported = phases["train"]
-        self._tally = self._stack([updates.empty_tally(len(self.names))] * members)
+        self._tally = self.placement.put(population.empty_sums(len(self.names), members))
         self._new = self._stack([replay.empty(capacity, self._data)] * members)
         self._acting = Acting(fit.algorithm, self.placement, self._keys.evaluation)
-        self._add = self.placement.spread(replay.add, (0, 0), donate=(0,))
+        self._add = self.placement.map_members(replay.add, (0, 0), donate=(0,))
         self._programs: dict[int, Any] = {}
 
     def _stack(self, rows: list[Any]) -> Any:
@@ -141,7 +141,7 @@ class Learner:
         return self.placement.take(self._state)
 
     @property
-    def tally(self) -> updates.Tally:
+    def tally(self) -> population.MetricSums:
         """Sums of metrics since the last `means`, and non-finite numbers, [P, ...]."""
         return self.placement.take(self._tally)
 
@@ -183,14 +183,14 @@ class Learner:
         def draw(both: tuple[Transition, replay.Replay], key: Array, size: int) -> Transition:
             return replay.draw(self._arm.mixing, *both, key, size)
 
-        scan = updates.scan_updates(
+        scan = population.scan_updates(
             self._algorithm.train_step, self.names, self._batch_size, number, draw
         )
 
         def run(state: Any, tally: Any, data: Any, new: Any, key: Array, start: Array) -> Any:
             return scan(state, tally, (data, new), key, start)
 
-        return self.placement.spread(run, (0, 0, None, 0, 0, None), donate=(0,))
+        return self.placement.map_members(run, (0, 0, None, 0, 0, None), donate=(0,))
 
     def means(self, updates_made: int) -> dict[str, np.ndarray]:
         """Returns {metric: [P]}, means over the updates since the last call; resets the sums."""

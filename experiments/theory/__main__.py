@@ -18,7 +18,7 @@ import numpy as np
 from dtql_jax.commands import cli
 from dtql_jax.diffusion.weighting import WEIGHTINGS
 from dtql_jax.errors import UserError
-from dtql_jax.training.placement import Placement
+from dtql_jax.training.data_parallel import Placement
 from experiments import study
 from experiments.theory import curves, figures, training
 from experiments.theory import mixture as mixtures
@@ -96,7 +96,7 @@ def compute(
     trained = training.train(config, mixture, weights, seeds, display.advance)
     placement = Placement(len(seeds))
     stacked = placement.put(jax.tree.map(lambda *leaves: np.stack(leaves), *trained))
-    evaluate = placement.spread(lambda params: curve(training.network(config, params)), (0,))
+    evaluate = placement.map_members(lambda params: curve(training.network(config, params)), (0,))
     losses = placement.take(evaluate(stacked))
     return {
         "exact": curves.in_nats(weights, np.asarray(exact, np.float64)),

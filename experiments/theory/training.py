@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from dtql_jax import networks
-from dtql_jax.algorithms import dtql
+from dtql_jax.algorithms import common, dtql
+from dtql_jax.algorithms.config import with_traced
+from dtql_jax.algorithms.shared_updates import update_diffusion
 from dtql_jax.diffusion import edm
 from dtql_jax.training import population
-from dtql_jax.training.placement import Placement
+from dtql_jax.training.data_parallel import Placement
 from dtql_jax.types import Array, Transition
 from experiments.theory.mixture import Mixture
 
@@ -49,13 +51,15 @@ def train(
       The denoisers' parameters.
     """
     own = settings(config, weights)
+    modules = dtql.make_networks(own)
     placement = Placement(len(seeds))
     keys = placement.put(population.member_keys(seeds))
     number = config["batch_size"]
     state_zero, ones = jnp.zeros((number, 1)), jnp.ones((number,))
+    sample = Transition(state_zero, state_zero, state_zero, ones, ones)
 
     def init(key: Array) -> Any:
-        return dtql.init_state(own, key, 1, 1)
+        return dtql.init_state(own, modules, key, sample)
 
     def updates(state: Any, key: Array, start: Array, length: int) -> Any:
         def one(state: Any, k: Array) -> tuple[Any, None]:
@@ -63,8 +67,10 @@ def train(
             actions = mixture.sample(data_key, number)
             batch = Transition(state_zero, actions, state_zero, ones, ones)
             draws = dtql.draw(draw_key, number, 1, weights)
-            decay = dtql.learning_rate_factor(own, k)
-            return dtql.update_diffusion(own, state, batch, draws, decay, weights)[0], None
+            decay = common.decay_factor(own, k)
+            return update_diffusion(
+                modules, with_traced(own, state), state, batch, draws, decay, weights
+            )[0], None
 
         return jax.lax.scan(one, state, start + jnp.arange(length))[0]
 
@@ -72,12 +78,12 @@ def train(
 
     def advance(state: Any, start: int, length: int) -> Any:
         if length not in programs:
-            programs[length] = placement.spread(
+            programs[length] = placement.map_members(
                 lambda state, key, start: updates(state, key, start, length), (0, 0, None), (0,)
             )
         return programs[length](state, keys.run, placement.copy(jnp.int32(start)))
 
-    state = placement.spread(init, (0,))(keys.init)
+    state = placement.map_members(init, (0,))(keys.init)
     done = 0
     while done < config["train_steps"]:
         length = min(UPDATES_PER_CALL, config["train_steps"] - done)
@@ -90,5 +96,5 @@ def train(
 
 def network(config: Mapping[str, Any], params: Any) -> edm.Network:
     """The raw F of a trained denoiser."""
-    denoiser = networks.Denoiser(1, config["hidden_dim"], config["time_dim"])
+    denoiser = networks.Denoiser(config["hidden_dim"], config["time_dim"])
     return lambda *inputs: denoiser.apply(params, *inputs)

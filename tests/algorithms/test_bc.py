@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dtql_jax import networks
 from dtql_jax.algorithms import bc
 from tests.algorithms import small
 
@@ -18,21 +19,22 @@ def config(**changes: Any) -> bc.BCConfig:
 
 
 def fresh(c: bc.BCConfig) -> bc.BCState:
-    dims = (small.OBSERVATION_DIM, small.ACTION_DIM)
-    return small.jit(lambda key: bc.init_state(c, key, *dims))(jax.random.key(0))
+    return small.jit(bc.bc(c).init)(jax.random.key(0), small.batch(1))
+
+
+def moments(state: bc.BCState, observations: jax.Array) -> Any:
+    """Mean and log_std of a Gaussian policy, float64."""
+    network = networks.GaussianPolicy(config().hidden_dim)
+    both = network.apply(state.policy.params, observations, small.ACTION_DIM)
+    return (np.asarray(x, np.float64) for x in both)
 
 
 def test_gaussian_loss_is_the_negative_log_likelihood() -> None:
     c, batch = config(tanh_correction=True), small.batch(ROWS)
     state = fresh(c)
     draws = bc.draw(jax.random.key(1), ROWS, small.ACTION_DIM)
-    found = bc.cloning_loss(c, state.policy.params, batch, draws)
-    mean, log_std = (
-        np.asarray(x, np.float64)
-        for x in bc.policy_network(c, small.ACTION_DIM).apply(
-            state.policy.params, batch.observations
-        )
-    )
+    found = bc.make_policy(c).loss(state.policy.params, batch, draws)
+    mean, log_std = moments(state, batch.observations)
     # density of a = scale * tanh(z), z ~ N(mean, std), by the change of variables
     scale, a = small.MAX_ACTION + 1e-3, np.asarray(batch.actions, np.float64)
     z = np.arctanh(a / scale)
@@ -48,12 +50,12 @@ def test_ddpm_loss_and_its_timesteps() -> None:
     state = fresh(c)
     uniform = jnp.array([0.0, 0.19, 0.5, 0.61, 0.99999994])
     noise = jax.random.normal(jax.random.key(2), batch.actions.shape)
-    found = bc.cloning_loss(c, state.policy.params, batch, bc.Draws(uniform, noise))
+    found = bc.make_policy(c).loss(state.policy.params, batch, bc.Draws(uniform, noise))
     timestep = np.array([0, 0, 2, 3, 4])
     betas = 1 - np.exp(-0.1 / 5 - 9.9 * (2 * np.arange(1, 6) - 1) / 50)
     abar = np.cumprod(1 - betas)[timestep][:, None]
     noised = np.sqrt(abar) * np.asarray(batch.actions) + np.sqrt(1 - abar) * np.asarray(noise)
-    predicted = bc.policy_network(c, small.ACTION_DIM).apply(
+    predicted = networks.NoisePredictor(c.hidden_dim, c.time_dim).apply(
         state.policy.params, jnp.asarray(noised, jnp.float32), batch.observations, timestep * 1.0
     )
     np.testing.assert_allclose(found, np.mean((predicted - noise) ** 2), rtol=1e-5)
@@ -62,10 +64,10 @@ def test_ddpm_loss_and_its_timesteps() -> None:
 def test_acting_by_the_mean_uses_no_noise() -> None:
     c, batch = config(action_selection="mean"), small.batch(3)
     state = fresh(c)
-    mean, _ = bc.policy_network(c, small.ACTION_DIM).apply(state.policy.params, batch.observations)
-    found = bc.act(c, state, batch.observations, jax.random.key(0))
+    mean, _ = moments(state, batch.observations)
+    found = bc.bc(c).act(state, batch.observations, jax.random.key(0))
     np.testing.assert_allclose(found, small.MAX_ACTION * np.tanh(mean), rtol=1e-5)
-    drawn = bc.act(config(), state, batch.observations, jax.random.key(0))
+    drawn = bc.bc(config()).act(state, batch.observations, jax.random.key(0))
     assert not np.allclose(drawn, found)
 
 
@@ -77,7 +79,7 @@ def test_learning_rate_decays() -> None:
     @small.jit
     def largest(k: jax.Array) -> jax.Array:
         before = state.replace(policy=state.policy.replace(step=k))
-        after = bc.train_update(c, before, batch, draws)[0]
+        after = bc.train_update(bc.make_policy(c), c, before, batch, draws)[0]
         bias = [s.policy.params["params"]["dense_3"]["bias"] for s in (before, after)]
         return jnp.max(jnp.abs(bias[1] - bias[0]))
 
@@ -87,8 +89,8 @@ def test_learning_rate_decays() -> None:
 
 def test_wrong_settings_are_named() -> None:
     with pytest.raises(ValueError, match="action_selection is 'mean' with policy 'ddpm'"):
-        bc.BCConfig(policy="ddpm", action_selection="mean")
+        bc.bc(bc.BCConfig(policy="ddpm", action_selection="mean"))
     with pytest.raises(ValueError, match="num_levels is 1"):
-        bc.BCConfig(num_levels=1)
+        bc.bc(bc.BCConfig(num_levels=1))
     with pytest.raises(ValueError, match="policy is 'flow'; expected one of"):
-        bc.BCConfig(policy="flow")
+        bc.bc(bc.BCConfig(policy="flow"))

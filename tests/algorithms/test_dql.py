@@ -5,9 +5,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from dtql_jax.algorithms import common, dql
+from dtql_jax.algorithms.config import as_arrays
 from dtql_jax.presets.baselines import DQL, REWARDS
 from tests.algorithms import small
 
@@ -18,12 +20,12 @@ def config(**changes: Any) -> dql.DQLConfig:
     return dql.DQLConfig(**small.settings("dql", **changes))
 
 
+NETWORKS = dql.make_networks(config())
+
+
 @pytest.fixture(scope="module")
 def state() -> dql.DQLState:
-    make = small.jit(
-        lambda key: dql.init_state(config(), key, small.OBSERVATION_DIM, small.ACTION_DIM)
-    )
-    return make(jax.random.key(0))
+    return small.jit(dql.dql(config()).init)(jax.random.key(0), small.batch(1))
 
 
 @pytest.mark.parametrize(
@@ -40,12 +42,12 @@ def test_clip_by_norm(bound: float, factor: float) -> None:
 def test_average_moves_after_the_right_updates_of_a_scan(state: dql.DQLState) -> None:
     """After update k (from 0) where k >= 6 and 3 divides k: here 6 and 9."""
     c = config(ema_start=6, ema_every=3, ema_decay=0.9)
-    state = state.replace(hyper=dql.hyperparameters(c))
+    state = state.replace(config=as_arrays(c))
     batch = small.batch(ROWS)
 
     def one(state: dql.DQLState, key: jax.Array) -> tuple[dql.DQLState, Any]:
         draws = dql.draw(c, key, ROWS, small.ACTION_DIM)
-        state, _ = dql.train_update(c, state, batch, draws)
+        state, _ = dql.train_update(NETWORKS, c, state, batch, draws)
         return state, (state.actor.params, state.ema_actor)
 
     run = small.jit(lambda s, keys: jax.lax.scan(one, s, keys)[1])
@@ -67,13 +69,13 @@ def test_backup_takes_each_critics_best_action_then_the_lower_critic(state: dql.
     draws = dql.draw(c, jax.random.key(2), ROWS, small.ACTION_DIM)
     assert draws.next_action.initial.shape == (ROWS, 4, small.ACTION_DIM)
     observations = small.batch(ROWS).next_observations
-    found = small.jit(lambda s: dql.next_q(c, s, observations, draws))(state)
+    found = small.jit(lambda s: dql.next_q(NETWORKS, c, s, observations, draws.next_action))(state)
 
     @small.jit
     def q_of_action(k: jax.Array) -> jax.Array:
-        noise = jax.tree.map(lambda x: jnp.take(x, k, axis=-2), draws.next_action)
-        actions = dql.sample_actions(c, state.ema_actor, observations, noise)
-        return dql.critic_network(c).apply(state.target_critics, observations, actions)
+        noise = jax.tree.map(lambda x: jnp.take(x, k, axis=1), draws.next_action)
+        actions = dql.sample_actions(NETWORKS, c, state.ema_actor, observations, noise)
+        return NETWORKS.critic.apply(state.target_critics, observations, actions)
 
     q1, q2 = np.stack([q_of_action(jnp.int32(k)) for k in range(4)], axis=-1)  # each [B, 4]
     np.testing.assert_allclose(found, np.minimum(q1.max(-1), q2.max(-1)), rtol=1e-5)
@@ -84,13 +86,13 @@ def test_backup_takes_each_critics_best_action_then_the_lower_critic(state: dql.
 def test_learning_rate_changes_once_an_epoch(state: dql.DQLState) -> None:
     """Adam's first step of a bias is the learning rate itself, up to its epsilon."""
     c = config(lr_decay=True, decay_steps=40, decay_every=10, grad_norm=0.0)
-    state = state.replace(hyper=dql.hyperparameters(c))
+    state = state.replace(config=as_arrays(c))
     batch, draws = small.batch(ROWS), dql.draw(c, jax.random.key(3), ROWS, small.ACTION_DIM)
 
     @small.jit
     def largest_steps(k: jax.Array) -> tuple[jax.Array, jax.Array]:
         before = state.replace(actor=state.actor.replace(step=k))
-        after, _ = dql.train_update(c, before, batch, draws)
+        after, _ = dql.train_update(NETWORKS, c, before, batch, draws)
 
         def largest(a: Any, b: Any) -> jax.Array:
             moves = jax.tree.map(lambda x, y: jnp.max(jnp.abs(x - y)), a.params, b.params)
@@ -107,10 +109,12 @@ def test_coin_chooses_the_critic_above_the_line(state: dql.DQLState) -> None:
     c, batch = config(), small.batch(ROWS)
     draws = dql.draw(c, jax.random.key(4), ROWS, small.ACTION_DIM)
     one = jnp.float32(1.0)
-    actions = dql.sample_actions(c, state.actor.params, batch.observations, draws.new_action)
-    q = dql.critic_network(c).apply(state.critics.params, batch.observations, actions)
+    actions = dql.sample_actions(
+        NETWORKS, c, state.actor.params, batch.observations, draws.new_action
+    )
+    q = NETWORKS.critic.apply(state.critics.params, batch.observations, actions)
     update = small.jit(
-        lambda use: dql.update_actor(c, state, batch, draws._replace(use_first=use), one)
+        lambda use: dql.update_actor(NETWORKS, c, state, batch, draws._replace(use_first=use), one)
     )
     for i, use_first in ((0, True), (1, False)):
         metrics = update(jnp.asarray(use_first))[1]
@@ -118,6 +122,25 @@ def test_coin_chooses_the_critic_above_the_line(state: dql.DQLState) -> None:
         np.testing.assert_allclose(metrics["q_loss"], expected, rtol=1e-4)
         total = metrics["bc_loss"] + 1.0 * metrics["q_loss"]
         np.testing.assert_allclose(metrics["actor_loss"], total, rtol=1e-5)
+
+
+def test_the_actors_gradient_is_that_of_equation_3(state: dql.DQLState) -> None:
+    """Taken apart for batches that are shared, it is the plain gradient of the whole loss."""
+    c, batch = config(grad_norm=0.0, eta=0.7), small.batch(ROWS)
+    draws = dql.draw(c, jax.random.key(5), ROWS, small.ACTION_DIM)
+
+    def whole(params: Any) -> jax.Array:
+        _, (bc_loss, q_i, q_j) = dql.actor_terms(
+            (params, params), batch, draws, draws.use_first, NETWORKS, c, state
+        )
+        return dql.actor_loss(bc_loss, q_i, q_j, 0.7)
+
+    grads = small.jit(jax.grad(whole))(state.actor.params)
+    expected = state.actor.apply_gradients(grads, jnp.float32(3e-4))
+    found, _ = small.jit(lambda s: dql.update_actor(NETWORKS, c, s, batch, draws, 1.0))(state)
+    moments = found.actor.opt_state, expected.opt_state
+    assert small.max_difference(*moments) < 1e-6
+    assert float(optax.global_norm(grads)) > 0.1
 
 
 def test_choice_among_candidates() -> None:
@@ -144,6 +167,6 @@ def test_settings_of_the_tasks_make_configurations() -> None:
 
 def test_wrong_settings_are_named() -> None:
     with pytest.raises(ValueError, match=r"ema_decay is 2\.0; expected a number in \[0, 1\]"):
-        dql.DQLConfig(ema_decay=2.0)
+        dql.dql(dql.DQLConfig(ema_decay=2.0))
     with pytest.raises(ValueError, match="time_dim is 3; expected an even number >= 4"):
-        dql.DQLConfig(time_dim=3)
+        dql.dql(dql.DQLConfig(time_dim=3))

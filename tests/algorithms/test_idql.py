@@ -18,10 +18,12 @@ def config(**changes: Any) -> idql.IDQLConfig:
     return idql.IDQLConfig(**small.settings("idql", **changes))
 
 
+NETWORKS = idql.make_networks(config())
+
+
 @pytest.fixture(scope="module")
 def state() -> idql.IDQLState:
-    dims = (small.OBSERVATION_DIM, small.ACTION_DIM)
-    return small.jit(lambda key: idql.init_state(config(), key, *dims))(jax.random.key(0))
+    return small.jit(idql.idql(config()).init)(jax.random.key(0), small.batch(1))
 
 
 def test_rows_of_the_actor_steps() -> None:
@@ -41,15 +43,18 @@ def test_rows_of_the_actor_steps() -> None:
 def test_one_step_is_two_actor_steps_and_one_critic_step(state: idql.IDQLState) -> None:
     c, batch = config(), small.batch(ROWS)
     draws = idql.draw(c, jax.random.key(1), batch)
-    train = small.jit(lambda s, b: idql.train_update(c, s, b, draws))
+    train = small.jit(lambda s, b: idql.train_update(NETWORKS, c, s, b, draws))
     after, metrics = train(state, batch)
     assert int(after.actor.step) == 2
     assert int(after.critics.step) == int(after.value.step) == 1
 
     half = jax.tree.map(lambda x: x[: ROWS // 2], batch)
-    expected, _ = small.jit(lambda s: iql.update_critics(c, iql.update_value(c, s, half)[0], half))(
-        state
-    )
+
+    def critic_step(s: idql.IDQLState) -> idql.IDQLState:
+        s, _ = iql.update_value(NETWORKS, c, s, half)
+        return iql.update_critics(NETWORKS, c, s, half)[0]
+
+    expected = small.jit(critic_step)(state)
     assert small.max_difference(after.critics, expected.critics) < 1e-6
     assert small.max_difference(after.target_critics, expected.target_critics) < 1e-6
     # the actor is a model of the behaviour: it sees no rewards
@@ -64,8 +69,7 @@ def test_average_and_decoupled_decay(state: idql.IDQLState) -> None:
     draws = idql.draw(config(batch_use="whole"), jax.random.key(2), batch)[0]
 
     def step(c: idql.IDQLConfig) -> idql.IDQLState:
-        before = state.replace(hyper=idql.hyperparameters(c))
-        return small.jit(lambda s: idql.update_actor(c, s, batch, draws)[0])(before)
+        return small.jit(lambda s: idql.update_actor(NETWORKS, c, s, batch, draws)[0])(state)
 
     plain = step(config(ema_rate=0.25))
     decayed = step(config(ema_rate=0.25, weight_decay=10.0))
@@ -89,7 +93,7 @@ def test_learning_rate_decays_over_actor_steps(state: idql.IDQLState) -> None:
     @small.jit
     def largest(k: jax.Array) -> jax.Array:
         before = state.replace(actor=state.actor.replace(step=k))
-        after = idql.update_actor(c, before, batch, draws)[0]
+        after = idql.update_actor(NETWORKS, c, before, batch, draws)[0]
         bias = [s.actor.params["params"]["dense_1"]["bias"] for s in (before, after)]
         return jnp.max(jnp.abs(bias[1] - bias[0]))
 
@@ -105,12 +109,13 @@ def test_expectile_choice_has_the_expectile_weights() -> None:
 
 def test_acting_takes_the_best_of_the_averaged_actors_samples(state: idql.IDQLState) -> None:
     observations = jax.random.normal(jax.random.key(4), (256, small.OBSERVATION_DIM))
-    critic = iql.critic_network(config())
+    critic = NETWORKS.critic
     other = jax.tree.map(lambda x: x * jnp.nan, state.actor.params)
     state = state.replace(actor=state.actor.replace(params=other))  # must not be used
 
     def mean_q(**changes: Any) -> float:
-        act = small.jit(lambda k: idql.act(config(**changes), state, observations, k))
+        algorithm = idql.idql(config(**changes))
+        act = small.jit(lambda k: algorithm.act(state, observations, k))
         q = critic.apply(state.target_critics, observations, act(jax.random.key(5)))
         return float(jnp.mean(jnp.min(q, axis=0)))
 
@@ -122,7 +127,7 @@ def test_acting_takes_the_best_of_the_averaged_actors_samples(state: idql.IDQLSt
 
 
 def test_dropout_is_for_training_alone() -> None:
-    network = networks.ResidualDenoiser(2, 8, num_blocks=1, time_dim=4, dropout=0.5)
+    network = networks.ResidualDenoiser(8, num_blocks=1, time_dim=4, dropout=0.5)
     inputs = (jnp.ones((3, 2)), jnp.ones((3, 4)), jnp.ones((3,)))
     params = small.jit(network.init)(jax.random.key(0), *inputs)
 

@@ -5,11 +5,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from dtql_jax import losses
 from dtql_jax.algorithms import iql
-from dtql_jax.algorithms.train_state import polyak
+from dtql_jax.algorithms.config import as_arrays
 from tests.algorithms import small
 
 ROWS = 8
@@ -22,9 +23,8 @@ def config(**changes: Any) -> iql.IQLConfig:
 @pytest.fixture(scope="module")
 def state() -> iql.IQLState:
     """A state whose target critics differ from the critics."""
-    dims = (small.OBSERVATION_DIM, small.ACTION_DIM)
-    make = small.jit(lambda key: iql.init_state(config(), key, *dims))
-    state, other = make(jax.random.key(0)), make(jax.random.key(1))
+    make = small.jit(iql.iql(config()).init)
+    state, other = (make(jax.random.key(seed), small.batch(1)) for seed in range(2))
     return state.replace(target_critics=other.critics.params)
 
 
@@ -56,17 +56,10 @@ def test_advantage_weights_are_bounded() -> None:
     np.testing.assert_allclose(iql.advantage_weights(advantage, 3.0), expected, rtol=1e-6)
 
 
-def test_log_prob_of_a_gaussian() -> None:
-    mean, std, a = np.array([[0.1, -0.3]]), np.array([0.5, 2.0]), np.array([[0.4, 0.2]])
-    density = np.exp(-0.5 * ((a - mean) / std) ** 2) / (std * np.sqrt(2 * np.pi))
-    found = iql.gaussian_log_prob(jnp.asarray(mean), jnp.log(std), jnp.asarray(a))
-    np.testing.assert_allclose(found, np.log(density).sum(-1), rtol=1e-5)
-
-
 def test_step_is_value_then_policy_then_critics(state: iql.IQLState) -> None:
     c, batch = config(expectile=0.8, temperature=2.0, tau=0.1), small.batch(ROWS)
-    state = state.replace(hyper=iql.hyperparameters(c))
-    after, metrics = small.jit(lambda s: iql.train_update(c, s, batch))(state)
+    state = state.replace(config=as_arrays(c))
+    after, metrics = small.jit(lambda s: iql.train_update(iql.make_networks(c), c, s, batch))(state)
     s, a, s_next, r, mask = (np.asarray(x) for x in batch)
 
     q = twin_q(state.target_critics, s, a).min(axis=0)
@@ -88,14 +81,14 @@ def test_step_is_value_then_policy_then_critics(state: iql.IQLState) -> None:
     error = twin_q(state.critics.params, s, a) - (r + 0.99 * mask * next_v)
     np.testing.assert_allclose(metrics["td_loss"], np.sum(np.mean(error**2, -1)), rtol=1e-4)
 
-    targets = polyak(after.critics.params, state.target_critics, jnp.float32(0.1))
+    targets = optax.incremental_update(after.critics.params, state.target_critics, 0.1)
     assert small.max_difference(targets, after.target_critics) < 1e-6
 
 
 def test_learning_rate_of_the_policy_alone_decays(state: iql.IQLState) -> None:
     c, batch = config(decay_steps=10), small.batch(ROWS)
     late = state.replace(policy=state.policy.replace(step=jnp.int32(10)))
-    after, _ = small.jit(lambda s: iql.train_update(c, s, batch))(late)
+    after, _ = small.jit(lambda s: iql.train_update(iql.make_networks(c), c, s, batch))(late)
     assert small.max_difference(after.policy.params, late.policy.params) == 0.0
     assert small.max_difference(after.value.params, late.value.params) > 1e-5
 
@@ -104,10 +97,11 @@ def test_acting_by_mean_or_draw(state: iql.IQLState) -> None:
     observations = small.batch(4).observations
     params = state.policy.params["params"]
     mean = small.MAX_ACTION * np.tanh(relu_network(params, np.asarray(observations)))
-    found = iql.act(config(), state, observations, jax.random.key(0))
+    found = iql.iql(config()).act(state, observations, jax.random.key(0))
     np.testing.assert_allclose(found, mean, rtol=1e-4, atol=1e-6)
     keys = jax.random.split(jax.random.key(0), 500)
-    draw = jax.vmap(lambda k: iql.act(config(action_selection="single"), state, observations, k))
+    single = iql.iql(config(action_selection="single"))
+    draw = jax.vmap(lambda k: single.act(state, observations, k))
     drawn = np.asarray(draw(keys))
     assert np.max(np.abs(drawn)) == small.MAX_ACTION  # std 1: some draws are clipped
     assert np.std(drawn, axis=0).min() > 0.5

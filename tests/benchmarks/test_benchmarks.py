@@ -36,10 +36,13 @@ def test_the_plain_form_computes_the_same_step() -> None:
     config = dtql.DTQLConfig()
     batch = measure.random_data(5, 2, rows=16)
     key = jax.random.key(0)
-    state = jax.jit(lambda k: dtql.init_state(config, k, 5, 2))(key)
+    networks = dtql.make_networks(config)
+    state = jax.jit(lambda k: dtql.init_state(config, networks, k, batch))(key)
     draws = dtql.draw(jax.random.key(1), 16, 2)
     plain, plain_metrics = jax.jit(plain_step.train_update)(state, batch, draws)
-    fused, metrics = jax.jit(lambda *x: dtql.train_update(config, *x))(state, batch, draws)
+    fused, metrics = jax.jit(lambda *x: dtql.train_update(networks, config, *x))(
+        state, batch, draws
+    )
     for name, value in plain_metrics.items():
         np.testing.assert_allclose(value, metrics[name], rtol=1e-5, err_msg=name)
     for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(fused), strict=True):

@@ -78,7 +78,7 @@ def test_reverse_chain_is_bayes_rule_with_a_clipped_guess_of_x0() -> None:
         lambda x, s, t: 0.3 * x + 0.1 * t[..., None] * s,
         ddpm.vp_schedule(4),
         jnp.asarray(observations),
-        ddpm.ChainNoise(jnp.asarray(initial), jnp.asarray(steps)),
+        ddpm.ChainNoise(jnp.asarray(initial), jnp.moveaxis(steps, 0, -2)),
         bound,
     )
     np.testing.assert_allclose(found, x, rtol=1e-4, atol=1e-5)

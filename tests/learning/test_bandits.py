@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from dtql_jax.algorithms import make_algorithm
-from dtql_jax.training.updates import draw_batch
+from dtql_jax.training.population import draw_batch
 from dtql_jax.types import Transition
 
 BATCH, ACTIONS = 64, 400

@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from dtql_jax.algorithms import dtql, make_algorithm
+from dtql_jax import networks
+from dtql_jax.algorithms import make_algorithm
 from dtql_jax.errors import UserError
 from dtql_jax.plots import decisions
 from dtql_jax.plots.mazes import Maze
@@ -33,7 +34,7 @@ def test_a_decision_is_of_its_state(explained) -> None:
     # the contours are the target critics' min(Q1, Q2), the first action along the columns
     row, column = 7, 50
     action = np.array([[first.grid[column], first.grid[row]]], np.float32)
-    critic = dtql.networks.DoubleCritic(settings["hidden_dim"])
+    critic = networks.DoubleCritic(settings["hidden_dim"])
     q = critic.apply(state.target_critics, observations[:1], action)
     np.testing.assert_allclose(first.q[row, column], q.min(), atol=1e-5)
 

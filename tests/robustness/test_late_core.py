@@ -16,11 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from dtql_jax.algorithms import common
+from dtql_jax.training.data_parallel.rows import ROWS
 from dtql_jax.training.device import use_cpu_cores
 
 use_cpu_cores()
-mesh = Mesh(np.array(jax.devices()[:2]), (common.ROWS,))
+mesh = Mesh(np.array(jax.devices()[:2]), (ROWS,))
 
 
 def late(device, x):
@@ -31,11 +31,11 @@ def late(device, x):
 
 def add_up(x):
     own = jax.ShapeDtypeStruct(x.shape, x.dtype)
-    x = jax.pure_callback(late, own, jax.lax.axis_index(common.ROWS), x)
-    return jax.lax.psum(x, common.ROWS)
+    x = jax.pure_callback(late, own, jax.lax.axis_index(ROWS), x)
+    return jax.lax.psum(x, ROWS)
 
 
-rows, nothing = PartitionSpec(common.ROWS), PartitionSpec()
+rows, nothing = PartitionSpec(ROWS), PartitionSpec()
 program = jax.shard_map(add_up, mesh=mesh, in_specs=rows, out_specs=nothing, check_vma=False)
 assert jax.jit(program)(jnp.arange(4.0)).tolist() == [2.0, 4.0]
 """

@@ -44,7 +44,8 @@ class Fault:
     action: float = 0.9
 
 
-NETWORKS = ("networks.py", "losses.py", "edm.py", "train_state.py", "dtql.py")
+NETWORKS = ("layers.py", "networks.py", "losses.py", "edm.py", "train_state.py")
+NETWORKS += ("dtql.py", "shared_updates.py")
 FAULTS = {
     "critics overflow": Fault("critic", NETWORKS, {"critic_learning_rate": 1e12}),
     "the denoiser overflows": Fault("denoising", NETWORKS, {"learning_rate": 1e30}, pretrain=40),

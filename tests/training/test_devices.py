@@ -15,7 +15,7 @@ import numpy as np
 
 from dtql_jax.training.checkpoint import Checkpoints
 from dtql_jax.training.trainer import Trainer, TrainerConfig
-from dtql_jax.training.placement import Placement
+from dtql_jax.training.data_parallel import Placement
 from tests.training.fakes import data, linear_algorithm
 
 # one length of calls, to compile little

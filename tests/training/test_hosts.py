@@ -15,7 +15,7 @@ import pytest
 from dtql_jax.errors import UserError
 from dtql_jax.training import hosts
 from dtql_jax.training.checkpoint import Checkpoints
-from dtql_jax.training.placement import Placement, spread_over_hosts
+from dtql_jax.training.data_parallel.members import Placement, spread_over_hosts
 from tests.training.host_of_fit import make_trainer
 
 ROOT = Path(__file__).parents[2]

@@ -5,8 +5,8 @@ import numpy as np
 
 from dtql_jax.algorithms import make_algorithm
 from dtql_jax.algorithms.base import Algorithm
-from dtql_jax.training import population, updates
-from dtql_jax.training.placement import Placement
+from dtql_jax.training import population
+from dtql_jax.training.data_parallel import Placement
 from tests.algorithms import small
 
 UPDATES, BATCH = 1_000, 16
@@ -21,10 +21,9 @@ def train(algorithm: Algorithm, seeds: tuple[int, ...], alphas: tuple[float, ...
     state = population.set_hyperparameters(placement, state, {"alpha": alphas})
     names = population.metric_names(algorithm, placement, state, data, BATCH)["train"]
     update = population.make_update(algorithm.train_step, names, BATCH, UPDATES, placement)
-    empty = updates.empty_tally(len(names))
-    tally = placement.put(jax.tree.map(lambda x: np.stack([x] * len(seeds)), empty))
+    sums = placement.put(population.empty_sums(len(names), len(seeds)))
     start = placement.copy(np.int32(0))
-    state, _ = update(state, tally, placement.copy(data), placement.put(keys.run), start)
+    state, _ = update(state, sums, placement.copy(data), placement.put(keys.run), start)
     return [jax.tree.leaves(population.member(state, i)) for i in range(len(seeds))]
 
 

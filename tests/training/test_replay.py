@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dtql_jax.training import replay
-from dtql_jax.training.updates import draw_batch
+from dtql_jax.training.population import draw_batch
 from dtql_jax.types import Transition
 
 

@@ -1,7 +1,7 @@
 """The loop: what it draws, logs, saves, and that stopping it anywhere changes nothing."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.struct
 import jax
@@ -175,21 +175,22 @@ def diverging(data_at: int) -> Algorithm:
     """The line, but a member whose weights are infinite from update `data_at` on."""
     line = linear_algorithm()
 
-    class Hyper(NamedTuple):
+    @flax.struct.dataclass
+    class Config:
         scale: Array
 
     @flax.struct.dataclass
     class State:
         line: Line
         count: Array
-        hyper: Hyper
+        config: Config
 
     def init(key: Array, sample: Transition) -> State:
-        return State(line.init(key, sample), jnp.int32(0), Hyper(jnp.float32(0.0)))
+        return State(line.init(key, sample), jnp.int32(0), Config(jnp.float32(0.0)))
 
     def step(state: State, batch: Transition, key: Array):
         moved, metrics = line.train_step(state.line, batch, key)
-        late = (state.count >= data_at) & (state.hyper.scale > 0)
+        late = (state.count >= data_at) & (state.config.scale > 0)
         metrics["burst"] = jnp.where(late, jnp.inf, 0.0)
         weights = moved.weights + metrics["burst"]
         state = state.replace(line=moved._replace(weights=weights), count=state.count + 1)

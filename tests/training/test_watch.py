@@ -1,7 +1,5 @@
 """Numbers that stop being finite are named with their term; values that grow, before they do."""
 
-from typing import NamedTuple
-
 import flax
 import jax
 import jax.numpy as jnp
@@ -30,7 +28,8 @@ class Lines(Progress):
         self.warnings.append(message)
 
 
-class Hyper(NamedTuple):
+@flax.struct.dataclass
+class Config:
     discount: Array
     lost_at: Array
 
@@ -40,19 +39,19 @@ class State:
     critics: Array
     policy: Array
     count: Array
-    hyper: Hyper
+    config: Config
 
 
 def doubling(lost_at: float = -1.0) -> Algorithm:
     """Q doubles at each update; the gradient of update `lost_at` makes the policy NaN."""
 
     def init(key: Array, sample: Transition) -> State:
-        hyper = Hyper(jnp.float32(0.9), jnp.float32(lost_at))
-        return State(jnp.ones(3), jnp.zeros(2), jnp.int32(0), hyper)
+        config = Config(jnp.float32(0.9), jnp.float32(lost_at))
+        return State(jnp.ones(3), jnp.zeros(2), jnp.int32(0), config)
 
     def step(state: State, batch: Transition, key: Array):
         metrics = {"q_data": jnp.mean(state.critics), "policy_loss": jnp.sum(state.policy)}
-        lost = jnp.where(state.count == state.hyper.lost_at, jnp.nan, 0.0)
+        lost = jnp.where(state.count == state.config.lost_at, jnp.nan, 0.0)
         after = state.replace(
             critics=2.0 * state.critics, policy=state.policy + lost, count=state.count + 1
         )
