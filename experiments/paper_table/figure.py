@@ -23,6 +23,8 @@ def draw(rows: Sequence[Row], path: Path) -> None:
       rows: of `results.read_runs`.
       path: of the PNG.
     """
+    from matplotlib.ticker import EngFormatter
+
     panels = groups(rows)
     across, down = min(_ACROSS, len(panels)), -(-len(panels) // _ACROSS)
     figure, grid = study.new_figure(4.1 * across, 2.7 * down + 0.2, down, across)
@@ -52,6 +54,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
             axes.set_ylim(-4, 104)
         unit = " (%)" if first["score_name"] == "success rate" else ""
         axes.set_ylabel(first["score_name"] + unit, fontsize=8)
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 100k
         axes.set_xlabel(f"updates of batch {first['batch_size']:,}", fontsize=8)
         axes.set_title(first["task"], loc="left", pad=14, fontsize=10, fontweight="bold")
         axes.annotate(

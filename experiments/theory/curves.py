@@ -41,7 +41,7 @@ def loss_curve(
     nodes: int,
     max_action: float | None,
 ) -> Array:
-    """DTQL's trust-region loss, its expectation over noise levels and noise, at each action.
+    """Computes the expectation of DTQL's trust-region loss over noise levels and noise.
 
     Args:
       network: the raw F of the denoiser.
@@ -80,7 +80,7 @@ def loss_curve(
 
 
 def in_nats(weights: str, loss: np.ndarray) -> np.ndarray:
-    """A loss of one dimension as the negative log-density that it bounds; see the module.
+    """Converts a one-dimensional loss to the negative log-density that it bounds.
 
     "elbo": of the action, -log p(a). "edm": of the action with noise added, averaged over EDM's
     density of noise levels, whose mean log(sigma) is log(sigma_data).
@@ -91,7 +91,7 @@ def in_nats(weights: str, loss: np.ndarray) -> np.ndarray:
 
 
 class Numbers(NamedTuple):
-    """Where a curve over the actions leads a policy, and how well it bounds -log p.
+    """Minima of a curve over the actions, and its distance from -log p.
 
     Attributes:
       minimum: action of its least value.
@@ -120,7 +120,7 @@ class Numbers(NamedTuple):
 
 
 def numbers(actions: np.ndarray, curve: np.ndarray, mixture: Mixture) -> Numbers:
-    """The numbers of a curve [G] in nats at actions [G], evenly spaced in [-1, 1]."""
+    """Returns the numbers of a curve [G] in nats at actions [G], evenly spaced in [-1, 1]."""
     log_p = mixture.log_density(actions, LAST_NOISE)
     modes = mixture.modes()
     minimum = float(actions[np.argmin(curve)])

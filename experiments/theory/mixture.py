@@ -21,7 +21,7 @@ class Mixture(NamedTuple):
     stds: tuple[float, ...]
 
     def log_density(self, actions: np.ndarray, sigma: float = 0.0) -> np.ndarray:
-        """log p(a) in nats, float64 of the actions' shape.
+        """Returns log p(a) in nats, float64 of the actions' shape.
 
         Args:
           actions: [...].
@@ -34,7 +34,7 @@ class Mixture(NamedTuple):
         return np.asarray(special.logsumexp(exponent, b=scale, axis=-1))
 
     def modes(self) -> np.ndarray:
-        """The local maxima of p within [-1, 1], the highest first: [M]."""
+        """Returns the local maxima of p within [-1, 1], the highest first: [M]."""
         grid = np.linspace(-1.0, 1.0, 4_001)
         p = self.log_density(grid)
         at = np.flatnonzero((p[1:-1] > p[:-2]) & (p[1:-1] >= p[2:])) + 1
@@ -60,7 +60,7 @@ class Mixture(NamedTuple):
         return actions[:, None]
 
     def denoise(self, x: Array, sigma: Array) -> Array:
-        """E[a | a + sigma * eps = x], the denoiser of least error: x [...], sigma [...] -> [...].
+        """Returns E[a | a + sigma * eps = x], the denoiser of least error; all are [...].
 
         Given the component, the posterior mean is that of two Gaussians; the components count by
         their posterior probabilities.
@@ -74,7 +74,13 @@ class Mixture(NamedTuple):
         return jnp.sum(shares * (variances * x + noise * means) / total, axis=-1)
 
     def network(self, inputs: Array, observations: Array, noise: Array) -> Array:
-        """`denoise` as the raw F of EDM's equation 7: (c_in x [..., 1], s, log(sigma) / 4)."""
+        """Returns the raw F of EDM's equation 7 that makes D equal to `denoise`.
+
+        Args:
+          inputs: c_in x, [..., 1].
+          observations: not used; the mixture has one state.
+          noise: log(sigma) / 4, [...].
+        """
         sigma = jnp.exp(4.0 * noise)
         c = edm.scaling(sigma)
         x = inputs[..., 0] / c.input
@@ -82,11 +88,11 @@ class Mixture(NamedTuple):
 
 
 def make(settings: Mapping[str, Sequence[float]]) -> Mixture:
-    """A mixture from its "weights", "means" and "stds".
+    """Returns a mixture from its "weights", "means" and "stds".
 
     Raises:
       UserError: their lengths differ, a number is out of range, the weights do not sum to 1, or
-        too much of the mass lies outside the action space [-1, 1].
+        too much of the mass is outside the action space [-1, 1].
     """
     weights, means, stds = (
         tuple(float(number) for number in settings[name]) for name in ("weights", "means", "stds")
@@ -98,7 +104,7 @@ def make(settings: Mapping[str, Sequence[float]]) -> Mixture:
         )
     if min(weights) <= 0.0 or abs(sum(weights) - 1.0) > 1e-6:
         raise UserError(f"mixture.weights are {weights}; expected numbers above 0 that sum to 1")
-    # below, the mode is narrower than what the smallest noise level leaves of it
+    # a narrower mode could not be resolved at the smallest noise level
     if min(stds) < 5 * edm.SIGMA_MIN:
         raise UserError(f"mixture.stds are {stds}; expected at least {5 * edm.SIGMA_MIN:g} each")
     beyond = sum(
@@ -107,6 +113,6 @@ def make(settings: Mapping[str, Sequence[float]]) -> Mixture:
     )
     if beyond > 0.01:
         raise UserError(
-            f"{100 * beyond:.1f} % of the mixture lies outside [-1, 1]; expected at most 1 %"
+            f"{100 * beyond:.1f} % of the mixture is outside [-1, 1]; expected at most 1 %"
         )
     return Mixture(weights, means, stds)

@@ -4,7 +4,7 @@ import ml_collections
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The configuration of `experiments.theory`."""
+    """Returns the settings of `experiments.theory`."""
     config = ml_collections.ConfigDict()
     config.mixture = ml_collections.ConfigDict()
     # the narrow component has the highest density, the broad one three quarters of the mass

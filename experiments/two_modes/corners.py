@@ -19,7 +19,7 @@ ACTING = {"dtql": "softmax", "dql": "softmax", "idql": "argmax"}
 
 
 class Numbers(NamedTuple):
-    """How the samples of P members spread.
+    """Distribution of the samples of P members.
 
     Attributes:
       reward: mean over the best modes' reward.
@@ -51,7 +51,7 @@ def check(config: Mapping[str, Any]) -> None:
 
 
 def make(config: Mapping[str, Any], seed: int) -> Bandit:
-    """The bandit: 25 Gaussians, the reward highest at two opposite ones."""
+    """Returns the bandit: 25 Gaussians, with the highest reward at two opposite ones."""
     return problems.make("gaussians", "two_corners", config["points"], seed)
 
 
@@ -81,7 +81,7 @@ def run(
 
 
 def numbers(samples: np.ndarray, bandit: Bandit) -> Numbers:
-    """The numbers of samples [P, S, 2]."""
+    """Returns the numbers of samples [P, S, 2]."""
     found = [scoring.score(own, bandit) for own in samples]
     distance = np.linalg.norm(samples[:, :, None] - CORNERS, axis=-1)
     return Numbers(

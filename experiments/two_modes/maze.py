@@ -56,7 +56,7 @@ def run(
 
 
 def split(found: Mapping[str, np.ndarray]) -> list[list[np.ndarray]]:
-    """The paths of each member's episodes, from what `run` returned."""
+    """Returns the paths of each member's episodes from the arrays of `run`."""
     ends = np.cumsum(found["lengths"].reshape(-1) + 1)[:-1]
     paths = np.split(found["paths"], ends)
     episodes = found["lengths"].shape[1]
@@ -64,7 +64,7 @@ def split(found: Mapping[str, np.ndarray]) -> list[list[np.ndarray]]:
 
 
 def member_numbers(found: Mapping[str, np.ndarray]) -> list[Numbers]:
-    """The numbers of each member's episodes."""
+    """Returns the numbers of each member's episodes."""
     return [
         ring.numbers(paths, reached, lengths)
         for paths, reached, lengths in zip(

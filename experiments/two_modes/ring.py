@@ -1,4 +1,4 @@
-"""A point maze with two ways of equal length, and data that takes each of them half the time."""
+"""A point maze with two ways of equal length, and data that takes each half the time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _ON_THE_WAY = {"upper": (1, 2), "lower": (3, 2)}  # (row, column) of a cell of t
 
 
 def environment(max_episode_steps: int, noise: float) -> EnvSpec:
-    """The maze as an environment; observations are the ball's position and velocity: [4].
+    """Returns the maze as an environment; observations are the ball's position and velocity: [4].
 
     Args:
       max_episode_steps: the time limit.
@@ -49,14 +49,14 @@ def environment(max_episode_steps: int, noise: float) -> EnvSpec:
 
 
 class BothWays(Behaviour):
-    """The project's planner, kept to one of the two ways, which each episode draws with equal odds.
+    """The package's planner on one of the two ways, drawn with equal odds for each episode.
 
     Attributes:
       way: index into WAYS of the episode that is played.
     """
 
     def __init__(self, env: gymnasium.Env):
-        """A planner for each way: on its map the other way is walled off."""
+        """Makes a planner for each way, on a map with the other way walled off."""
         cells: Any = env.unwrapped
         cells = cells.maze.maze_map
         self._planners = []
@@ -68,7 +68,7 @@ class BothWays(Behaviour):
         self.way = 0
 
     def begin(self, env: gymnasium.Env, seed: int, draws: np.random.Generator) -> Any:
-        """As `Behaviour.begin`; draws the way."""
+        """Starts an episode and draws its way."""
         observation = super().begin(env, seed, draws)
         self.way = int(draws.integers(len(WAYS)))
         return observation
@@ -119,7 +119,7 @@ def collect(
       spec: of `environment`.
       episodes: E.
       seed: of the collection.
-      say: told of the episodes played.
+      say: receives the number of episodes played.
 
     Raises:
       UserError: the environment cannot be made, or what was recorded is not finite.
@@ -156,7 +156,7 @@ def _flat(episode: Episode) -> np.ndarray:
 
 
 def way_of(path: np.ndarray) -> int:
-    """Which of WAYS a path [T + 1, 2] goes when it first comes half way round; -1: it never does.
+    """Returns the index in WAYS of a path [T + 1, 2] where it is first half way round, or -1.
 
     The map's middle is at (0, 0); start and goal lie left and right of it.
     """
@@ -167,7 +167,7 @@ def way_of(path: np.ndarray) -> int:
 
 
 def numbers(paths: Sequence[np.ndarray], reached: np.ndarray, lengths: np.ndarray) -> Numbers:
-    """The numbers of E episodes: their paths, whether they reached the goal [E], steps [E]."""
+    """Returns the numbers of E episodes from their paths, successes [E] and steps [E]."""
     ways = np.array([way_of(path) for path in paths])
     return Numbers(
         success=float(np.mean(reached)),

@@ -2,7 +2,7 @@
 
 import ml_collections
 
-# what all algorithms share, so that a study of them takes minutes on two cores
+# small networks, so that the study takes minutes on two cores
 SHARED = {"hidden_dim": 64, "num_candidates": 64}  # candidates: drawn for the critics to choose
 BANDIT = SHARED | {"learning_rate": 3e-3, "critic_learning_rate": 3e-3}  # the paper's
 MAZE = SHARED | {"learning_rate": 1e-3, "critic_learning_rate": 1e-3}
@@ -10,7 +10,7 @@ SMALL_IDQL = {"num_blocks": 1, "lr_decay": False, "batch_use": "halves", "ema_ra
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The configuration of `experiments.two_modes`."""
+    """Returns the settings of `experiments.two_modes`."""
     config = ml_collections.ConfigDict()
     config.seed = 0  # of the data and of each algorithm's first member; member i has seed + i
     config.seeds = 5  # members of each algorithm

@@ -42,7 +42,7 @@ def fit(
       data: rewards as they are trained.
       seeds: one for each member.
       batch_size: transitions in an update.
-      display: what the user sees.
+      display: progress.
       **settings: of the algorithm, beside the entry's.
 
     Raises:
@@ -60,11 +60,11 @@ def fit(
 
 
 def draw(fitted: Trainer, entry: Mapping[str, Any], number: int, **settings: Any) -> np.ndarray:
-    """Actions of every member in the state 0 of a bandit: [P, number, A].
+    """Draws actions of every member in the state 0 of a bandit: [P, number, A].
 
     Args:
-      fitted: of `fit`.
-      entry: the same.
+      fitted: returned by `fit`.
+      entry: the same as for `fit`.
       number: of actions.
       **settings: of the algorithm, beside the entry's: how it chooses an action.
     """
