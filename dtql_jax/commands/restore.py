@@ -1,4 +1,4 @@
-"""A run's newest checkpoint as a `Trainer`, without its dataset."""
+"""Restores the trainer of a run's newest checkpoint, without its dataset."""
 
 from typing import Any
 
@@ -13,11 +13,11 @@ from dtql_jax.types import Transition
 
 
 def trainer_of(folder: RunFolder, config: dict[str, Any] | None = None) -> Trainer:
-    """The run's states, as far as they were trained, for acting and not for more training.
+    """Returns a trainer with the run's newest states, for acting and not for more training.
 
     Args:
-      folder: of the run.
-      config: the run's, possibly with another action selection; by default its own.
+      folder: folder of the run.
+      config: the run's configuration, possibly with another action selection; None: its own.
 
     Raises:
       UserError: there is no checkpoint, or it does not fit this version's networks.
@@ -26,18 +26,19 @@ def trainer_of(folder: RunFolder, config: dict[str, Any] | None = None) -> Train
     observation = np.zeros((1, dataset["observation_dim"]), np.float32)
     action = np.zeros((1, dataset["action_dim"]), np.float32)
     one = np.zeros(1, np.float32)
-    # sizes are all that a state takes from its data
+    # a state depends only on the sizes of its data
     data = Transition(observation, action, observation, one, one)
     members = runner.members_of(folder.run)
     with Checkpoints(folder.path / "checkpoints") as checkpoints:
-        fit = runner.make_trainer(
+        trainer = runner.make_trainer(
             config or folder.run["config"], data, members, checkpoints=checkpoints
         )
-        fit.resume()
-    return fit
+        trainer.resume()
+    return trainer
 
 
-def check_member(fit: Trainer, member: int) -> None:
-    """UserError unless the run has a member of this number."""
-    if not 0 <= member < len(fit.seeds):
-        raise UserError(f"--member is {member}; the run's members are 0 to {len(fit.seeds) - 1}")
+def check_member(trainer: Trainer, member: int) -> None:
+    """Raises UserError unless the run has a member of this number."""
+    last = len(trainer.seeds) - 1
+    if not 0 <= member <= last:
+        raise UserError(f"--member is {member}; the run's members are 0 to {last}")

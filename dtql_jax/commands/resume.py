@@ -14,7 +14,6 @@ def define(argv: list[str]) -> None:
     flags.DEFINE_string("run", None, "Folder of the run.")
     cli.define_hosts()
     cli.define_display()
-    flags.DEFINE_boolean("debug", False, "Name the first operation that is not finite, if any.")
 
 
 def run() -> int:
@@ -26,7 +25,7 @@ def run() -> int:
     with display, cli.stop_requested() as should_stop:
         from dtql_jax.commands import runner
 
-        finished = runner.resume(flags.FLAGS.run, display, should_stop, flags.FLAGS.debug)
+        finished = runner.resume(flags.FLAGS.run, display, should_stop)
     return 0 if finished else cli.STOPPED
 
 

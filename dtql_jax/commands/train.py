@@ -22,7 +22,6 @@ def define(argv: list[str]) -> None:
     flags.DEFINE_boolean("wandb", False, "Events to Weights & Biases too (config.wandb).")
     cli.define_hosts()
     cli.define_display()
-    flags.DEFINE_boolean("debug", False, "Name the first operation that is not finite, if any.")
 
 
 def run() -> int:
@@ -33,9 +32,9 @@ def run() -> int:
             config[field] = values[flag].value
     config.wandb = config.get("wandb", False) or values.wandb
     if config.wandb:
-        from dtql_jax.training import wandb_events
+        from dtql_jax.training.logging import check_wandb
 
-        wandb_events.check()
+        check_wandb()
     if values.coordinator and not values.out:
         raise UserError("--out is missing; several hosts need a folder that all of them see")
     cli.join_hosts()
@@ -47,7 +46,7 @@ def run() -> int:
         # late: JAX and the simulators cost seconds, which the first line need not wait for
         from dtql_jax.commands import runner
 
-        finished = runner.start(config, out, display, should_stop, debug=values.debug)
+        finished = runner.start(config, out, display, should_stop)
     return 0 if finished else cli.STOPPED
 
 

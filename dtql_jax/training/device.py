@@ -7,8 +7,8 @@ from typing import Any
 
 import jax
 
-CORES = "DTQL_JAX_CORES"  # set for jobs that share a machine without being kept apart by it
-_PATIENCE = "xla_cpu_collective_call_terminate_timeout_seconds"
+CORES = "DTQL_JAX_CORES"  # most CPU cores of this process, for jobs that share a machine
+_TIMEOUT = "xla_cpu_collective_call_terminate_timeout_seconds"
 
 
 def cache_folder() -> Path:
@@ -17,31 +17,31 @@ def cache_folder() -> Path:
 
 
 def enable_compilation_cache() -> None:
-    """Keeps compiled programs in <cache>/xla, unless JAX was told another folder already."""
-    config: Any = jax.config  # its options are attributes that no stub knows
+    """Keeps compiled programs in <cache>/xla, unless JAX has another folder already."""
+    config: Any = jax.config  # its options are attributes without stubs
     if config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def use_cpu_cores() -> None:
-    """Makes one CPU device of each core, which together are faster than one over all cores.
+    """Makes one CPU device for each core; together they are faster than one device of all cores.
 
-    To be called before anything is computed; later, where XLA_FLAGS names a number already, and
-    where JAX runs on an accelerator, it changes nothing.
+    Call it before anything is computed. It changes nothing later, where XLA_FLAGS already has a
+    number of devices, and on an accelerator.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if "host_platform_device_count" not in flags:
-        with contextlib.suppress(RuntimeError):  # the devices are there already
+        with contextlib.suppress(RuntimeError):  # the devices exist already
             jax.config.update("jax_num_cpu_devices", _cores())
-    if _PATIENCE not in flags:
-        # a year. XLA ends the process where a core that others wait for is late by a minute, as
-        # after a night in which the machine slept
-        os.environ["XLA_FLAGS"] = f"{flags} --{_PATIENCE}=31536000".strip()
+    if _TIMEOUT not in flags:
+        # one year. By default XLA ends the process when a core is a minute late at an exchange,
+        # which happens when the machine has slept
+        os.environ["XLA_FLAGS"] = f"{flags} --{_TIMEOUT}=31536000".strip()
 
 
 def _cores() -> int:
-    """Cores that this process may use: $DTQL_JAX_CORES at most."""
+    """Number of cores that this process may use, at most $DTQL_JAX_CORES."""
     known = hasattr(os, "sched_getaffinity")
     cores = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
     allowed = os.environ.get(CORES, "")
@@ -49,7 +49,7 @@ def _cores() -> int:
 
 
 def describe_device() -> dict[str, Any]:
-    """What a score or a timing was made on."""
+    """Describes the hardware, for the record of a score or a timing."""
     devices = jax.devices()
     return {
         "platform": devices[0].platform,

@@ -1,8 +1,8 @@
-"""Several hosts in one run: the processes of `jax.distributed`, which share a folder.
+"""Runs on several hosts: the processes of `jax.distributed`, which share a folder.
 
-All hosts make the same calls in the same order, each with the members that lie on its devices.
-What they say to each other are small things, at boundaries. On one host nothing here costs
-anything.
+All hosts make the same calls in the same order, each with the members on its own devices. They
+exchange arrays through `jax.experimental.multihost_utils`. On one host these functions return at
+once.
 """
 
 from collections.abc import Callable
@@ -10,20 +10,21 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from dtql_jax.errors import LostError, UserError
-from dtql_jax.training import messages
 
 T = TypeVar("T")
+_TEXT = 500  # bytes of a text that hosts exchange
 
 
 def join(coordinator: str, processes: int, process: int) -> None:
-    """Makes this process one of the hosts; to be called before anything is computed.
+    """Makes this process one of the hosts; call it before anything is computed.
 
     Args:
-      coordinator: HOST:PORT of process 0, or "auto" where the cluster says all (Slurm, Cloud TPU).
-      processes: how many there are.
-      process: the number of this one, from 0.
+      coordinator: HOST:PORT of process 0, or "auto" where the cluster knows it (Slurm, Cloud TPU).
+      processes: number of hosts.
+      process: number of this host, from 0.
 
     Raises:
       UserError: the numbers do not fit together, or the hosts do not find each other.
@@ -41,7 +42,7 @@ def join(coordinator: str, processes: int, process: int) -> None:
             "coordinator_address": coordinator,
             "num_processes": processes,
             "process_id": process,
-            # else Slurm would give this process one GPU
+            # Slurm's detection would give this process only one GPU
             "cluster_detection_method": "deactivate",
         }
     try:
@@ -57,40 +58,55 @@ def several() -> bool:
 
 
 def first() -> bool:
-    """Whether this host is the one that writes the run's files."""
+    """Whether this host writes the run's files."""
     return jax.process_index() == 0
 
 
-def everyone(value: T) -> list[T]:
-    """What each host passes, by host: small values that `messages` encodes."""
-    if not several():
-        return [value]
-    own = np.frombuffer(messages.encode(value), np.uint8)
-    sizes = gather(np.int32(own.size))
-    # a power of two: few programs
-    padded = np.zeros(1 << int(sizes.max() - 1).bit_length(), np.uint8)
-    padded[: own.size] = own
-    rows = gather(padded)
-    return [messages.decode(row[:n].tobytes()) for row, n in zip(rows, sizes, strict=True)]
-
-
 def gather(array: Any, tiled: bool = False) -> np.ndarray:
-    """An array of every host, stacked; or one that lies on all hosts' devices, whole (tiled).
+    """Stacks an array of each host; or returns an array sharded over all hosts, whole (tiled).
 
     Raises:
       LostError: a host does not answer.
     """
-    from jax.experimental import multihost_utils
-
     try:
         return multihost_utils.process_allgather(array, tiled=tiled)
-    except (RuntimeError, ValueError) as error:  # which of them is the network library's choice
+    except (RuntimeError, ValueError) as error:  # the type depends on the network library
         reason = " ".join(str(error).split())[:200]
         raise LostError(f"another host is gone: {reason}") from error
 
 
+def concatenate(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Concatenates the rows of all hosts, by name; each host may have another number of rows."""
+    if not several():
+        return arrays
+    sizes = gather(np.array([len(array) for array in arrays.values()], np.int32))
+    found = {}
+    for (name, array), rows in zip(arrays.items(), sizes.T, strict=True):
+        padded = np.zeros((rows.max(), *array.shape[1:]), array.dtype)
+        padded[: len(array)] = array
+        # as bytes, because JAX would round 64-bit numbers to 32 bits
+        parts = gather(padded.reshape(-1).view(np.uint8))
+        whole = (part.view(array.dtype).reshape(padded.shape) for part in parts)
+        found[name] = np.concatenate([part[:n] for part, n in zip(whole, rows, strict=True)])
+    return found
+
+
+def texts(text: str) -> list[str]:
+    """Returns the text of each host, cut to 500 bytes."""
+    if not several():
+        return [text]
+    own = text.encode()[:_TEXT].ljust(_TEXT, b"\0")
+    rows = gather(np.frombuffer(own, np.uint8))
+    return [row.tobytes().rstrip(b"\0").decode(errors="replace") for row in rows]
+
+
 def together(function: Callable[[], T]) -> T:
-    """Calls a function on every host; what it raises on one of them, it raises on all."""
+    """Calls a function on every host; an exception on one host ends the call on all of them.
+
+    Raises:
+      UserError: another host raised UserError.
+      LostError: another host raised another exception, or does not answer.
+    """
     if not several():
         return function()
     try:
@@ -98,28 +114,25 @@ def together(function: Callable[[], T]) -> T:
     except LostError:
         raise
     except Exception as error:
-        everyone(error)
+        texts(f"{type(error).__name__}: {error}")
         raise
-    for host, error in enumerate(everyone(None)):
-        if error is not None:
-            raise _named(host, error)
+    for host, said in enumerate(texts("")):
+        kind, _, message = said.partition(": ")
+        if kind == "UserError":
+            raise UserError(f"host {host}: {message}")
+        if said:
+            raise LostError(f"host {host} ended: {said}")
     return result
 
 
 def on_first(function: Callable[[], T]) -> T | None:
-    """Calls a function on the first host alone; what it raises there, it raises on all."""
+    """Calls a function on the first host only; an exception there ends the call on all hosts."""
     return together(function if first() else lambda: None)
 
 
 def agreed(question: Callable[[], bool]) -> Callable[[], bool]:
-    """A question with one answer for all hosts: yes where one of them says so, asked now."""
+    """Returns a question with one answer for all hosts: asked now, true if one host says so."""
     if not several():
         return question
     answer = bool(gather(np.uint8(question())).any())
     return lambda: answer
-
-
-def _named(host: int, error: Exception) -> Exception:
-    if len(error.args) == 1:
-        error.args = (f"host {host}: {error}",)
-    return error

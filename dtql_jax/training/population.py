@@ -82,18 +82,11 @@ class MetricSums(NamedTuple):
 
     Attributes:
       sums: [M] float32, in a fixed order; 0 where a phase does not report a metric.
-      broken: [M] int32, the first update at which a metric was not finite; -1: none so far. Where
-        the metrics were finite and the state after update k was not (a gradient), entry j is
-        -(k + 2) for each part j of the state that was not; see `state_parts`.
+      failed_at: int32, first update of the call in which a number stopped being finite; -1: none.
     """
 
     sums: Array
-    broken: Array
-
-    @property
-    def alive(self) -> Array:
-        """Whether all numbers have been finite: [M] -> a scalar."""
-        return jnp.all(self.broken == -1, axis=-1)
+    failed_at: Array
 
 
 # (state, sums, data, run_key, start); `data` is a Transition, or the argument of a custom `draw`
@@ -102,29 +95,19 @@ Update = Callable[[Any, MetricSums, Any, Array, Array], tuple[Any, MetricSums]]
 
 def empty_sums(metrics: int, members: int | None = None) -> MetricSums:
     """The sums before the first update: [M], or [P, M] for a number of members."""
-    shape = (metrics,) if members is None else (members, metrics)
-    return MetricSums(jnp.zeros(shape), jnp.full(shape, -1, jnp.int32))
+    shape = () if members is None else (members,)
+    return MetricSums(jnp.zeros((*shape, metrics)), jnp.full(shape, -1, jnp.int32))
 
 
-def state_parts(state: Any) -> dict[str, list[Any]]:
-    """Groups the leaves of a state by their field ("critics", "policy", ...)."""
-    parts: dict[str, list[Any]] = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        name = jax.tree_util.keystr(path[:1], simple=True) or "state"
-        parts.setdefault(name, []).append(leaf)
-    return parts
-
-
-def _became_nonfinite(before: Any, after: Any) -> list[Array]:
-    """For each part of a state: whether numbers in it were finite before and are not after."""
+def became_nonfinite(before: Any, after: Any) -> Any:
+    """For each leaf of a state: whether numbers in it were finite before and are not after."""
 
     def leaf(old: Array, new: Array) -> Array:
         if not jnp.issubdtype(new.dtype, jnp.inexact):
             return jnp.bool_(False)
         return jnp.any(jnp.isfinite(old) & ~jnp.isfinite(new))
 
-    flags = jax.tree.map(leaf, before, after)
-    return [jnp.any(jnp.stack(leaves)) for leaves in state_parts(flags).values()]
+    return jax.tree.map(leaf, before, after)
 
 
 def draw_batch(data: Transition, key: Array, batch_size: int) -> Transition:
@@ -160,24 +143,22 @@ def scan_updates(
     def run(
         state: Any, sums: MetricSums, data: Any, run_key: Array, start: Array
     ) -> tuple[Any, MetricSums]:
-        def one(carry: tuple[Any, MetricSums], k: Array) -> tuple[tuple[Any, MetricSums], None]:
-            state, (sums, broken) = carry
+        def one(carry: tuple[Any, Array, Array], k: Array) -> tuple[Any, None]:
+            state, total, finite = carry
             batch_key, step_key = jax.random.split(jax.random.fold_in(run_key, k))
             state, reported = step(state, draw(data, batch_key, batch_size), step_key)
             values = jnp.stack([jnp.float32(reported.get(name, 0.0)) for name in metrics])
-            first = (broken == -1) & ~jnp.isfinite(values)
-            return (state, MetricSums(sums + values, jnp.where(first, k, broken))), None
+            return (state, total + values, finite & jnp.isfinite(values).all()), None
 
         ks = start + jnp.arange(num_updates, dtype=jnp.int32)
-        (after, sums), _ = jax.lax.scan(one, (state, sums), ks)
+        carry = (state, sums.sums, sums.failed_at == -1)
+        (after, total, finite), _ = jax.lax.scan(one, carry, ks)
         # the metrics of this call cannot show a non-finite gradient of its last update
-        places = jnp.arange(len(metrics))
-        nonfinite = jnp.zeros(len(metrics), bool)
-        for j, part in enumerate(_became_nonfinite(state, after)):
-            nonfinite |= (places == min(j, len(metrics) - 1)) & part
-        last = jnp.where(nonfinite & sums.alive, -(ks[-1] + 2), sums.broken)
-        sums = sums._replace(broken=last)
-        return jax.tree.map(lambda new, old: jnp.where(sums.alive, new, old), after, state), sums
+        broken = jax.tree.leaves(became_nonfinite(state, after))
+        finite &= ~jnp.any(jnp.stack(broken))
+        failed_at = jnp.where((sums.failed_at == -1) & ~finite, start, sums.failed_at)
+        after = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, state)
+        return after, MetricSums(total, failed_at)
 
     return run
 

@@ -1,55 +1,48 @@
-"""What a run says while it goes: a live view in a terminal, a line a minute elsewhere.
+"""Progress and messages of a command: a live bar in a terminal, one line a minute elsewhere.
 
-All of it goes to stderr, so that stdout stays free for results.
+Everything goes to stderr, so that stdout has only results.
 """
 
 import atexit
-import contextlib
 import sys
 import threading
-import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Self
 
 from rich.console import Console, RenderableType
-from rich.live import Live
-
-from dtql_jax.training.view import View, duration, line, panel
-
-__all__ = ["Progress", "duration"]
+from rich.progress import BarColumn, Task, TextColumn
+from rich.progress import Progress as Bars
+from rich.text import Text
 
 LINE_EVERY = 60.0  # seconds between lines where the output is no terminal
 DUMB_EVERY = 10.0  # seconds between lines in a terminal that cannot move its cursor
-REFRESHES = 4.0  # a second, by a thread of its own: also while the main one compiles
 
 
 class Progress:
-    """Progress and messages of one command, from its first moment to its last.
+    """Shows the progress of one command. Use it as a context, so that the terminal is restored.
 
-    Use it as a context, so that the terminal is left as it was:
-
-        with Progress() as display:
-            display.about("dtql on pointmaze-umaze", "1 x cpu")
-            display.start("train", total=1000)
-            display.advance(10)
+    with Progress() as display:
+        display.about("dtql on pointmaze-umaze", "1 x cpu")
+        display.start("train", total=1000)
+        display.advance(10)
     """
 
     def __init__(
         self, quiet: bool = False, verbose: bool = False, console: Console | None = None
     ) -> None:
-        """A display.
+        """Shows nothing yet.
 
         Args:
           quiet: only warnings and results.
-          verbose: details too, and lines rather than a live view.
-          console: where to; by default stderr, never a notebook's widgets.
+          verbose: details too, and lines instead of the live bar.
+          console: where to write; by default stderr, never a notebook's widgets.
         """
         self._quiet, self._verbose = quiet, verbose and not quiet
         self._console = console or Console(
             file=sys.stderr, soft_wrap=True, highlight=False, force_jupyter=False
         )
-        self._view = View()
-        self._live: Live | None = None
+        terminal = self._console.is_terminal and not self._console.is_dumb_terminal
+        self._bars = _Bars(self._console) if terminal and not verbose else _Bars(None)
         self._lines: threading.Thread | None = None
         self._closed = threading.Event()
 
@@ -62,104 +55,185 @@ class Progress:
     # ------------------------------------------------------------------------------------ lines
 
     def say(self, message: str) -> None:
-        """One line."""
+        """Prints one line."""
         if not self._quiet:
             self._print(message)
 
     def detail(self, message: str) -> None:
-        """One line for those who asked for details."""
+        """Prints one line if details are wanted."""
         if self._verbose:
             self._print(message, style="dim")
 
     def result(self, message: str) -> None:
-        """One line, also where the display is quiet."""
+        """Prints one line, even when quiet."""
         self._print(message)
 
     def warn(self, message: str) -> None:
-        """One line of warning, also where the display is quiet."""
+        """Prints one line of warning, even when quiet."""
         self._print(f"warning: {message}", style="yellow")
 
     def _print(self, message: str, style: str | None = None) -> None:
-        # a log on a full disk, or a terminal that is gone, ends no run
-        with contextlib.suppress(OSError):
-            self._console.print(message, style=style, markup=False)
+        self._console.print(message, style=style, markup=False)
 
     # ----------------------------------------------------------------------------------- phases
 
     def about(self, title: str, *facts: str) -> None:
-        """Says what is run: algorithm and task, then source, members, device.
-
-        What was shown of a run before it is forgotten.
-        """
-        self._view.title, self._view.facts = title, facts
-        self._view.last = self._view.best = None
-        self._view.losses = {}
+        """Names the run: algorithm and task, then source, members, device. Forgets its scores."""
+        self._bars.head = [title, *facts]
+        self._bars.scores, self._bars.losses = {}, {}
 
     def start(
         self, phase: str, total: int | None = None, done: int = 0, unit: str = "updates"
     ) -> None:
-        """Begins a phase of `total` units (None: nobody knows), of which `done` are behind."""
-        self._view.start(phase, total, done, unit)
+        """Starts a phase of `total` units (None: unknown), `done` of them already made."""
+        self._bars.begin(phase, total, done, unit)
         self._open()
 
     def advance(self, done: int, total: int | None = None) -> None:
-        """Says how far the phase is, and of how much where that was not known."""
-        if total is not None:
-            self._view.total = total
-        self._view.advance(done)
+        """Sets how many units of the phase are made, and their total where that was unknown."""
+        task = self._bars.task
+        if task is not None:
+            # without a total, update would keep the earlier one
+            self._bars.update(task.id, completed=done, total=total or task.total)
 
     def stop(self) -> None:
-        """Ends a phase; what comes next has not said its name yet."""
-        self._view.start("working", None, 0, "")
+        """Ends a phase."""
+        self._bars.begin("working", None, 0, "")
 
     def score(self, score: float, update: int) -> None:
-        """Shows a score as the last one, and as the best if it is."""
-        self._view.score(score, update)
+        """Shows the newest score and the best one."""
+        best = self._bars.scores.get("best", (score, update))
+        self._bars.scores = {
+            "last": (score, update),
+            "best": (score, update) if score > best[0] else best,
+        }
 
     def metrics(self, values: Mapping[str, float], update: int) -> None:
-        """Shows the losses among the newest metrics; all of them where details are asked for."""
-        self._view.losses = {n: v for n, v in values.items() if n.endswith("_loss")}
+        """Shows the losses among the newest metrics, and all metrics as a detail."""
+        self._bars.losses = {n: v for n, v in values.items() if n.endswith("_loss")}
         words = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         self.detail(f"update {update:,}: {words}")
 
-    # ---------------------------------------------------------------------------------- the view
+    # ---------------------------------------------------------------------------------- showing
 
     def _open(self) -> None:
-        """Starts what shows the view, once."""
-        if self._quiet or self._live is not None or self._lines is not None:
+        """Starts the live bar or the thread of lines, once."""
+        if self._quiet or self._bars.live.is_started or self._lines is not None:
             return
         self._closed.clear()
-        terminal = self._console.is_terminal
-        if terminal and not self._console.is_dumb_terminal and not self._verbose:
-            self._live = Live(
-                console=self._console,
-                get_renderable=self._panel,
-                refresh_per_second=REFRESHES,
-                transient=True,
-                # where stdout is a file or a pipe, what is printed there stays there
-                redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
-            )
-            self._live.start(refresh=True)
+        if self._bars.shown:
+            self._bars.start()
             atexit.register(self.close)
         else:
-            every = DUMB_EVERY if terminal else LINE_EVERY
+            every = DUMB_EVERY if self._console.is_terminal else LINE_EVERY
             self._lines = threading.Thread(target=self._say_lines, args=(every,), daemon=True)
             self._lines.start()
 
-    def _panel(self) -> RenderableType:
-        return panel(self._view, time.monotonic(), self._console.width)
-
     def _say_lines(self, every: float) -> None:
         while not self._closed.wait(every):
-            self.say(line(self._view, time.monotonic()))
+            self.say(self._bars.line())
 
     def close(self) -> None:
-        """Takes the view away; the lines stay. Harmless a second time."""
+        """Removes the live bar; printed lines stay. May be called twice."""
         self._closed.set()
-        if self._live is not None:
-            live, self._live = self._live, None
-            live.stop()
+        if self._bars.live.is_started:
+            self._bars.stop()
             atexit.unregister(self.close)
         if self._lines is not None:
             lines, self._lines = self._lines, None
             lines.join()
+
+
+class _Bars(Bars):
+    """One bar below a head, with scores and losses; or, without a console, only its numbers."""
+
+    def __init__(self, console: Console | None) -> None:
+        self.head: list[str] = []
+        self.scores: dict[str, tuple[float, int]] = {}
+        self.losses: dict[str, float] = {}
+        self.task: Task | None = None
+        self.shown = console is not None
+        super().__init__(
+            TextColumn("[bold cyan]{task.description}"),
+            BarColumn(bar_width=None),
+            _Facts(),
+            console=console or Console(quiet=True),
+            refresh_per_second=4.0,
+            transient=True,
+            expand=True,
+            redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
+        )
+
+    def begin(self, phase: str, total: int | None, done: int, unit: str) -> None:
+        """Replaces the task by a new one."""
+        for task in self.task_ids:
+            self.remove_task(task)
+        self.add_task(phase, total=total, completed=done, unit=unit)
+        self.task = self.tasks[0]
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """The rows of the live view."""
+        yield Text(" · ".join(self.head), style="bold")
+        yield self.make_tasks_table(self.tasks)
+        words = [f"{name} {score:.1f} at {at:,}" for name, (score, at) in self.scores.items()]
+        if words:
+            yield Text("score " + " · ".join(words))
+        losses = [f"{n.removesuffix('_loss')} {x:.3g}" for n, x in self.losses.items()]
+        if losses:
+            yield Text("losses " + " · ".join(losses).replace("_", " "))
+
+    def line(self) -> str:
+        """The progress in one line."""
+        task = self.task
+        words = [] if task is None else [f"{task.description}: {facts(task)}"]
+        if "last" in self.scores:
+            words.append(f"last score {self.scores['last'][0]:.1f}")
+        return ", ".join(words)
+
+
+class _Facts(TextColumn):
+    """Count, rate and remaining time of a task."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def render(self, task: Task) -> Text:
+        return Text(facts(task))
+
+
+def facts(task: Task) -> str:
+    """Count, rate and remaining time of a task, as far as known."""
+    if task.total is None:
+        return duration(task.elapsed or 0.0)
+    unit = task.fields["unit"]
+    words = [f"{task.completed:,.0f}/{task.total:,.0f} {unit}".strip()]
+    if task.speed:
+        words.append(f"{number(task.speed)} {unit}/s")
+    if task.time_remaining and not task.finished:
+        words.append(f"{duration(task.time_remaining)} left")
+    return ", ".join(words)
+
+
+def number(value: float) -> str:
+    """A positive number in about three digits.
+
+    >>> number(0.0123), number(4.26), number(45.12), number(5123.4)
+    ('0.012', '4.3', '45', '5,123')
+    """
+    if value >= 10:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 0.1 else f"{value:.2g}"
+
+
+def duration(seconds: float) -> str:
+    """A length of time in words.
+
+    >>> duration(45), duration(200), duration(126_600)
+    ('45 s', '3 min 20 s', '35 h 10 min')
+    """
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"

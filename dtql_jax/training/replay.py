@@ -1,4 +1,4 @@
-"""New transitions on the device beside an offline dataset, and batches drawn from both.
+"""A replay buffer of new transitions on the device, and batches from it and an offline dataset.
 
 | mixing | a batch of B rows |
 |---|---|
@@ -7,7 +7,7 @@
 | uniform | from both as if they were one dataset |
 | online | new ones alone |
 
-Where there are no new transitions yet, "symmetric" and "uniform" draw as "offline" does.
+With an empty buffer, "symmetric" and "uniform" draw only from the dataset.
 """
 
 from typing import NamedTuple
@@ -25,8 +25,8 @@ class Replay(NamedTuple):
     """The newest transitions of one member.
 
     Attributes:
-      rows: [C, ...], a ring: transition number i lies in row i % C.
-      added: int32, transitions added so far; the newest C of them are there.
+      rows: [C, ...], a ring buffer: transition number i is in row i % C.
+      added: int32, transitions added so far; the newest C of them are kept.
     """
 
     rows: Transition
@@ -34,13 +34,13 @@ class Replay(NamedTuple):
 
 
 def empty(capacity: int, sample: Transition) -> Replay:
-    """A buffer without transitions; `sample` [N, ...] gives the sizes, its values are not used."""
+    """Makes an empty buffer; only the sizes of `sample` [N, ...] are used."""
     rows = jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape[1:]), x.dtype), sample)
     return Replay(rows, jnp.int32(0))
 
 
 def add(replay: Replay, new: Transition) -> Replay:
-    """Adds transitions [n, ...] in order, n <= C; the oldest make room."""
+    """Adds transitions [n, ...] in order, n <= C, in place of the oldest."""
     number, capacity = new.rewards.shape[0], replay.rows.rewards.shape[0]
     if number > capacity:
         raise ValueError(f"{number} transitions do not fit into a buffer of {capacity}")
@@ -57,9 +57,9 @@ def draw(
     Args:
       mixing: one of MIXINGS (static).
       offline: [N, ...].
-      replay: of one member.
-      key: of this batch. "offline" and, of an empty buffer, "uniform" draw what
-        `population.draw_batch` draws with it.
+      replay: buffer of one member.
+      key: key of this batch. "offline", and "uniform" with an empty buffer, draw the same rows as
+        `draw_batch`.
       batch_size: rows (static).
 
     Raises:
@@ -75,7 +75,7 @@ def draw(
         rows = jax.random.randint(key, (batch_size,), 0, size + filled)
         new, old_row, new_row = rows >= size, jnp.minimum(rows, size - 1), rows - size
     else:
-        # of an empty buffer "online" takes zeros: whoever trains adds transitions first
+        # an empty buffer would give zeros to "online": add transitions before training
         keys = jax.random.split(key)
         new_row = jax.random.randint(keys[0], (batch_size,), 0, jnp.maximum(filled, 1))
         old_row = jax.random.randint(keys[1], (batch_size,), 0, size)

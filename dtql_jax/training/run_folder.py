@@ -1,4 +1,4 @@
-"""The folder of one run: who may write to it, and what it says about itself.
+"""The folder of one run: its lock, and its record of what was run.
 
 run.json      configuration, dataset, command, versions and commit; written once, read by `resume`
 summary.json  the result; written when the run ends
@@ -17,12 +17,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+import dtql_jax
 from dtql_jax.errors import UserError, is_forbidden
 from dtql_jax.training import hosts
 
-_UNBORN = (".lock", "run.json.part")
-_DIGEST = "sha256"  # entry of run.json: of all its others
-# what other parts of the program read of a dataset without looking
+# layout of run.json and of the checkpoints; folders of another one are refused
+FORMAT = 2
+_DIGEST = "sha256"  # entry of run.json: the digest of all other entries
+_UNBORN = (".lock", "run.json.part")  # left by a run that was killed before it had a record
+# entries of a dataset's record that other modules rely on
 _DATASET = {"fingerprint": str, "dataset_id": str, "observation_dim": int, "action_dim": int}
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "orbax-checkpoint", "numpy", "minari")
 SIMULATORS = ("gymnasium", "gymnasium-robotics", "mujoco")
@@ -30,8 +33,8 @@ SIMULATORS = ("gymnasium", "gymnasium-robotics", "mujoco")
 
 def versions() -> dict[str, str]:
     """Versions of this package, Python and the libraries that numbers depend on."""
-    found = {"python": platform.python_version()}
-    for name in ("dtql-jax", *PACKAGES, *SIMULATORS):
+    found = {"python": platform.python_version(), "dtql-jax": dtql_jax.__version__}
+    for name in (*PACKAGES, *SIMULATORS):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -48,7 +51,7 @@ def commit() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        # an installed package may lie inside somebody else's repository
+        # an installed package may be inside another repository
         git("ls-files", "--error-unmatch", __file__)
         changed = git("status", "--porcelain", "--untracked-files=no")
         return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
@@ -57,7 +60,7 @@ def commit() -> str:
 
 
 def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Writes a JSON file whole or not at all."""
+    """Writes a JSON file atomically."""
     path = Path(path)
     partial = path.with_name(path.name + ".part")
     partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
@@ -68,7 +71,7 @@ class RunFolder:
     """The folder of a run, locked while this process works in it.
 
     Attributes:
-      path: where it lies.
+      path: path of the folder.
       run: the content of run.json.
     """
 
@@ -78,16 +81,15 @@ class RunFolder:
 
     @classmethod
     def check_free(cls, path: str | Path) -> None:
-        """UserError where `path` cannot become the folder of a new run."""
+        """Raises UserError if `path` cannot become the folder of a new run."""
         path = Path(path)
         if path.exists() and not path.is_dir():
             raise UserError(f"OUT {path} is a file; expected a folder that does not exist yet")
         if (path / "run.json").exists():
             raise UserError(
-                f"OUT {path} holds another run already; go on with it by `make resume RUN={path}`"
-                ", or choose another OUT"
+                f"OUT {path} holds another run already; continue it by `make resume RUN={path}` "
+                "or choose another OUT"
             )
-        # what a run leaves that was killed before it had written its record
         if path.is_dir() and any(p.name not in _UNBORN for p in path.iterdir()):
             raise UserError(f"OUT {path} is not empty; expected a new or an empty folder")
 
@@ -102,8 +104,9 @@ class RunFolder:
             raise UserError(f"OUT {path} cannot be made: {error.strerror}") from error
         lock = _lock(path)
         try:
-            cls.check_free(path)  # another run may have begun here, and died, since
+            cls.check_free(path)  # another process may have started a run here since
             content = dict(run) | {
+                "format": FORMAT,
                 "command": [sys.executable, *sys.argv],
                 "versions": versions(),
                 "commit": commit(),
@@ -134,21 +137,12 @@ class RunFolder:
 
     @classmethod
     def shared(cls, path: str | Path, make: Callable[[], Self]) -> Self:
-        """The folder that `make` makes or opens on the first host, which alone locks it."""
+        """Returns the folder that `make` makes or opens; only the first host locks it."""
         folder = hosts.on_first(make)
-        run = hosts.everyone(folder and folder.run)[0]
-        hosts.together(lambda: cls._check_visible(Path(path)))
-        return folder or cls(Path(path), run or {}, None)
-
-    @staticmethod
-    def _check_visible(path: Path) -> None:
-        if not (path / "run.json").exists():
-            raise UserError(
-                f"{path} is not the first host's folder; expected one that all hosts see"
-            )
+        return hosts.together(lambda: folder or cls(Path(path), cls.read(path), None))
 
     def close(self) -> None:
-        """Gives the folder free."""
+        """Unlocks the folder."""
         if self._lock is not None:
             os.close(self._lock)
 
@@ -164,13 +158,19 @@ def _digest(content: Mapping[str, Any]) -> str:
 
 
 def _check(path: Path, run: Any) -> None:
-    """UserError unless `run`, read from `path`, is what `RunFolder.create` wrote."""
+    """Raises UserError unless `run`, read from `path`, is what `RunFolder.create` writes."""
     parts: dict[str, type] = {"config": dict, "dataset": dict}
     content = run if isinstance(run, dict) else {}
     missing = [name for name, kind in parts.items() if type(content.get(name)) is not kind]
     if missing:
-        raise UserError(f"{path} lacks {missing[0]!r}; it is not this program's")
-    # older runs have no digest
+        raise UserError(f"{path} lacks {missing[0]!r}; it is not a record of this package")
+    if run.get("format") != FORMAT:
+        known = run.get("versions")
+        version = known.get("dtql-jax", "unknown") if isinstance(known, dict) else "unknown"
+        raise UserError(
+            f"{path} was written by dtql-jax {version}, commit {str(run.get('commit'))[:12]}; this "
+            f"is {dtql_jax.__version__}, which cannot read it: use that version for this run"
+        )
     digest = run.pop(_DIGEST, None)
     if digest is not None and digest != _digest(run):
         raise UserError(
@@ -200,7 +200,7 @@ def _is_member(member: Any) -> bool:
 
 
 def _lock(path: Path) -> int:
-    """Locks a folder for this process; the system unlocks it when the process ends, however."""
+    """Locks a folder for this process; the system unlocks it when the process ends."""
     try:
         descriptor = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:

@@ -126,7 +126,7 @@ class Learner:
         self.names = sorted({name for names in phases.values() for name in names})
         members = len(fit.seeds)
         self.reported = phases["train"]
-        self._tally = self.placement.put(population.empty_sums(len(self.names), members))
+        self._sums = self.placement.put(population.empty_sums(len(self.names), members))
         self._new = self._stack([replay.empty(capacity, self._data)] * members)
         self._acting = Acting(fit.algorithm, self.placement, self._keys.evaluation)
         self._add = self.placement.map_members(replay.add, (0, 0), donate=(0,))
@@ -141,9 +141,9 @@ class Learner:
         return self.placement.take(self._state)
 
     @property
-    def tally(self) -> population.MetricSums:
-        """Sums of metrics since the last `means`, and non-finite numbers, [P, ...]."""
-        return self.placement.take(self._tally)
+    def sums(self) -> population.MetricSums:
+        """Sums of metrics since the last `means`, and the flags of divergence, [P, ...]."""
+        return self.placement.take(self._sums)
 
     def policy(self, collecting: bool = False) -> Callable[..., np.ndarray]:
         """Returns the members' current policies, which follow later updates.
@@ -175,8 +175,8 @@ class Learner:
             self._programs[number] = self._program(number)
         # a copy, as the state is, so that one compiled program serves all calls
         first = self.placement.copy(jnp.int32(start))
-        self._state, self._tally = self._programs[number](
-            self._state, self._tally, self._data, self._new, self._keys.run, first
+        self._state, self._sums = self._programs[number](
+            self._state, self._sums, self._data, self._new, self._keys.run, first
         )
 
     def _program(self, number: int) -> Any:
@@ -187,22 +187,21 @@ class Learner:
             self._algorithm.train_step, self.names, self._batch_size, number, draw
         )
 
-        def run(state: Any, tally: Any, data: Any, new: Any, key: Array, start: Array) -> Any:
-            return scan(state, tally, (data, new), key, start)
+        def run(state: Any, sums: Any, data: Any, new: Any, key: Array, start: Array) -> Any:
+            return scan(state, sums, (data, new), key, start)
 
         return self.placement.map_members(run, (0, 0, None, 0, 0, None), donate=(0,))
 
     def means(self, updates_made: int) -> dict[str, np.ndarray]:
         """Returns {metric: [P]}, means over the updates since the last call; resets the sums."""
-        sums = self.placement.read(self._tally.sums)
-        self._tally = self._tally._replace(sums=jnp.zeros_like(self._tally.sums))
+        sums = self.placement.read(self._sums.sums)
+        self._sums = self._sums._replace(sums=jnp.zeros_like(self._sums.sums))
         found = {name: sums[:, self.names.index(name)] for name in self.reported}
         return {name: value / max(updates_made, 1) for name, value in found.items()}
 
     def diverged(self) -> list[int]:
         """Returns the members with non-finite numbers, frozen at their last finite state."""
-        broken = self.placement.read(self._tally.broken)
-        return [int(i) for i in np.flatnonzero((broken != -1).any(axis=-1))]
+        return [int(i) for i in np.flatnonzero(self.placement.read(self._sums.failed_at) >= 0)]
 
 
 def train(
@@ -287,8 +286,8 @@ def train(
                     evaluate(done)
         finally:
             log.close()
-        tree = {"state": learner.state, "tally": learner.tally._asdict()}
-        meta = {"update": first + steps, "counted": 0, "seconds": {}}
+        tree = {"state": learner.state, "sums": learner.sums._asdict()}
+        meta = {"update": first + steps, "summed": 0, "seconds": {}}
         checkpoints.save(first + steps, tree, meta)
     looks = [*range(0, steps, settings["eval_every"]), steps]
     facts = {

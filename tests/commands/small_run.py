@@ -1,6 +1,7 @@
 """A finished run in a folder, made in seconds: random data, a few updates, no simulator."""
 
 import csv
+import math
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def write_run(
                 "score": float(scores[update, i].mean()),
                 "return_mean": float(scores[update, i].mean()),
                 "return_std": float(scores[update, i].std()),
-                "success_rate": "",
+                "success_rate": math.nan,
                 "length_mean": 7.0,
                 "episodes": EPISODES,
             }

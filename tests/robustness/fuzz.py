@@ -239,7 +239,9 @@ def minari_files(folder: Path) -> Target:
 def checkpoints(folder: Path) -> Target:
     """A run's checkpoints: any of their files damaged, cut, foreign or gone."""
     whole, place = folder / "whole", folder / "checkpoints"
-    state = {"state": {"w": np.arange(12.0, dtype=np.float32).reshape(3, 4), "k": np.int32(5)}}
+    state = {
+        "state": {"w": np.arange(12.0, dtype=np.float32).reshape(3, 4), "k": np.array(5, np.int32)}
+    }
     later = jax.tree.map(lambda x: x + 1, state)
     with Checkpoints(whole) as manager:
         manager.save(10, state, {"update": 10})

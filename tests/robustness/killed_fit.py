@@ -31,7 +31,7 @@ def evaluate(policy, update: int) -> list[dict]:
         values.append(policy(np.full((2, 4, 3), k, np.float32), numbers, numbers).mean((1, 2)))
     fields = ("return_mean", "return_std", "success_rate", "length_mean")
     return [
-        {"score": float(v), "episodes": 4} | dict.fromkeys(fields, "")
+        {"score": float(v), "episodes": 4} | dict.fromkeys(fields, 0.0)
         for v in np.mean(values, axis=0)
     ]
 

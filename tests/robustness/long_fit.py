@@ -49,7 +49,7 @@ def main(folder: Path, updates: int) -> None:
     def evaluate(policy: Any, update: int) -> list[dict[str, Any]]:
         rows.append(row(update))
         fields = ("return_mean", "return_std", "success_rate", "length_mean")
-        return [{"score": 0.0, "episodes": 1} | dict.fromkeys(fields, "")]
+        return [{"score": 0.0, "episodes": 1} | dict.fromkeys(fields, 0.0)]
 
     with Checkpoints(folder / "checkpoints") as checkpoints:
         fit = Trainer(

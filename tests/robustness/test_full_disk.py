@@ -1,56 +1,47 @@
-"""A disk that is full for a while costs nothing; one that stays full ends the run with a line."""
+"""A full disk ends the run in one line; the last checkpoint is whole, and `resume` continues."""
 
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import numpy as np
+
 from dtql_jax.training.checkpoint import Checkpoints
-from tests.robustness.full_disk import LIMIT
+from tests.robustness.full_disk import make_trainer
 
 ROOT = Path(__file__).parents[2]
 NEVER = 10_000
 
 
-def run(folder: Path, begin: int, end: int) -> subprocess.CompletedProcess:
-    folder.mkdir()
-    command = [sys.executable, "-m", "tests.robustness.full_disk", str(folder)]
-    return subprocess.run(
-        [*command, str(begin), str(end)], cwd=ROOT, capture_output=True, text=True
-    )
+def run(folder: Path, full_from: int) -> subprocess.CompletedProcess:
+    folder.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "tests.robustness.full_disk", str(folder), str(full_from)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
-def test_full_for_a_while(tmp_path: Path) -> None:
+def test_a_full_disk_ends_the_run_and_the_run_resumes(tmp_path: Path) -> None:
     whole, full = tmp_path / "whole", tmp_path / "full"
-    assert run(whole, NEVER, NEVER).returncode == 0
-    ended = run(full, 100, 300)
-    assert ended.returncode == 0, ended.stderr
-    # one line for the log and the checkpoints, none of any library's threads
+    assert run(whole, NEVER).returncode == 0
+    ended = run(full, 220)
+    assert ended.returncode == 3, ended.stderr
     (line,) = ended.stderr.splitlines()
-    assert line.startswith("warning: ") and "training goes on" in line and "is whole" in line
+    assert line.startswith("error: ")
+    with Checkpoints(full / "checkpoints") as checkpoints:
+        # checkpoint 220 was being written when the evaluation filled the disk
+        assert checkpoints.latest() in (170, 220)
+        trainer = make_trainer(full, checkpoints, NEVER)
+        trainer.resume()
+    resumed = run(full, NEVER)
+    assert resumed.returncode == 0, resumed.stderr
     for name in ("metrics.csv", "evaluations.csv"):
         assert (full / name).read_text() == (whole / name).read_text(), name
-    with Checkpoints(full / "checkpoints") as checkpoints:
-        assert checkpoints.latest() == 420
-
-
-def test_full_to_the_end(tmp_path: Path) -> None:
-    ended = run(tmp_path / "full", 200, NEVER)
-    assert ended.returncode == 3, ended.stderr
-    warning, error = ended.stderr.splitlines()
-    assert warning.startswith("warning: ") and "training goes on" in warning
-    assert error.startswith("error: ") and "cannot be written" in error
-    with Checkpoints(tmp_path / "full" / "checkpoints") as checkpoints:
-        # the checkpoint of step 200 was being written when the evaluation filled the disk; none of
-        # a later update, since the rows before it are lost
-        assert checkpoints.whole() in (170, 220)
-
-
-def test_a_log_of_its_output_on_the_full_disk(tmp_path: Path) -> None:
-    folder = tmp_path / "full"
-    folder.mkdir()
-    with (tmp_path / "output").open("wb") as output:
-        output.write(bytes(LIMIT))
-        output.flush()
-        command = [sys.executable, "-m", "tests.robustness.full_disk", str(folder), "100", "300"]
-        assert subprocess.run(command, cwd=ROOT, stdout=output, stderr=output).returncode == 0
-    assert (tmp_path / "output").stat().st_size == LIMIT
+    states = []
+    for folder in (whole, full):
+        with Checkpoints(folder / "checkpoints") as checkpoints:
+            trainer = make_trainer(folder, checkpoints, NEVER)
+            trainer.resume()
+        assert trainer.update == 420
+        states.append(trainer.state)
+    for a, b in zip(*map(jax.tree.leaves, states), strict=True):
+        np.testing.assert_array_equal(a, b)

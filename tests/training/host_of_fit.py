@@ -25,7 +25,7 @@ SETTINGS = TrainerConfig(16, 30, 100, 10, 20, 40, 20)
 def rows_of(actions: np.ndarray) -> list[dict]:
     """A row for each member's actions."""
     fields = ("return_mean", "return_std", "success_rate", "length_mean")
-    return [{"score": float(a.mean()), "episodes": 4} | dict.fromkeys(fields, "") for a in actions]
+    return [{"score": float(a.mean()), "episodes": 4} | dict.fromkeys(fields, 0.0) for a in actions]
 
 
 def make_trainer(folder: Path, seeds: list[int], checkpoints, overlap: bool = False) -> Trainer:

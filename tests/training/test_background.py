@@ -25,7 +25,7 @@ def evaluate(policy, update: int) -> list[dict]:
     actions = [policy(np.full((2, 4, 3), k, np.float32), numbers, numbers) for k in range(10)]
     fields = ("return_mean", "return_std", "success_rate", "length_mean")
     scores = np.mean(actions, axis=(0, 2, 3))
-    return [{"score": float(s), "episodes": 4} | dict.fromkeys(fields, "") for s in scores]
+    return [{"score": float(s), "episodes": 4} | dict.fromkeys(fields, 0.0) for s in scores]
 
 
 def make_trainer(folder: Path, checkpoints, overlaps: bool, play=evaluate) -> Trainer:

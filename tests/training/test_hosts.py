@@ -120,7 +120,9 @@ def test_one_host_alone_asks_nobody() -> None:
     question = hosts.agreed(lambda: bool(asked.append(1)))
     assert not asked
     assert not question() and asked == [1]
-    assert hosts.everyone("a") == ["a"]
+    assert hosts.texts("a") == ["a"]
+    rows = {"score": np.array([1.5, 2.5])}
+    assert hosts.concatenate(rows) is rows
     assert hosts.together(lambda: 3) == hosts.on_first(lambda: 3) == 3
     placement = Placement(3)
     assert placement.own == slice(0, 3) and placement.local() is placement

@@ -11,7 +11,7 @@ EVALUATION = {
     "score": 50.0,
     "return_mean": 0.5,
     "return_std": 0.5,
-    "success_rate": "0.5",
+    "success_rate": 0.5,
     "length_mean": 12.0,
     "episodes": 2,
 }

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+import dtql_jax
 from dtql_jax.errors import UserError
-from dtql_jax.training.run_folder import RunFolder
+from dtql_jax.training.run_folder import FORMAT, RunFolder
 
 ROOT = Path(__file__).parents[2]
 RUN = {
@@ -50,3 +51,17 @@ def test_a_changed_record_is_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps(content))
     with RunFolder.open(tmp_path / "run") as folder:
         assert folder.run["config"]["algorithm"]["name"] == "dc"
+
+
+def test_a_folder_of_an_older_version_is_refused_with_its_version(tmp_path: Path) -> None:
+    old = RUN | {"versions": {"dtql-jax": "0.1.0"}, "commit": "0123456789abcdef"}
+    (tmp_path / "run.json").write_text(json.dumps(old))
+    with pytest.raises(UserError, match=r"by dtql-jax 0\.1\.0, commit 0123456789ab; this is"):
+        RunFolder.open(tmp_path)
+
+
+def test_a_new_record_names_the_version(tmp_path: Path) -> None:
+    RunFolder.create(tmp_path / "run", RUN).close()
+    content = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert content["versions"]["dtql-jax"] == dtql_jax.__version__
+    assert content["format"] == FORMAT

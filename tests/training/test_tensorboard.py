@@ -6,7 +6,7 @@ from pathlib import Path
 from tensorboardX.crc32c import crc32c
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from dtql_jax.training.tensorboard_events import TensorBoardEvents
+from dtql_jax.training.logging import TensorBoardEvents
 
 
 def events_of(path: Path) -> list[Event]:
@@ -29,10 +29,11 @@ def scalars(path: Path) -> list[tuple[str, float, int]]:
     return [(v.tag, v.simple_value, e.step) for e in events_of(path) for v in e.summary.value]
 
 
-def test_scalars_are_there_as_soon_as_they_are_added(tmp_path: Path) -> None:
+def test_scalars_are_written(tmp_path: Path) -> None:
     log = TensorBoardEvents(tmp_path / "tensorboard")
     log.add_scalar("train/critic_loss", 0.25, 1000)
     log.add_scalar("evaluation/score", -3.5, 2000)
+    log.flush()
     (path,) = (tmp_path / "tensorboard").iterdir()
     assert path.name.startswith("events.out.tfevents.")
     assert events_of(path)[0].file_version == "brain.Event:2"
@@ -40,7 +41,7 @@ def test_scalars_are_there_as_soon_as_they_are_added(tmp_path: Path) -> None:
     log.close()
 
 
-def test_going_on_hides_what_is_repeated(tmp_path: Path) -> None:
+def test_resuming_hides_later_events(tmp_path: Path) -> None:
     TensorBoardEvents(tmp_path).close()
     first = set(tmp_path.iterdir())
     TensorBoardEvents(tmp_path, resume_at=400).close()
