@@ -96,7 +96,10 @@ def comments(config_type: Any) -> dict[str, str]:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             last = node.end_lineno or node.lineno
             text = lines[last - 1].partition("  # ")[2]
-            found[node.target.id] = text[:1].upper() + text[1:]
+            name = node.target.id
+            if not text or text.split()[0] in ("of", "per", "over"):
+                text = f"{name.replace('_', ' ')} {text}"
+            found[name] = text[:1].upper() + text[1:]
     return found
 
 
