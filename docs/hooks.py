@@ -98,7 +98,7 @@ def comments(config_type: Any) -> dict[str, str]:
             text = lines[last - 1].partition("  # ")[2]
             name = node.target.id
             if not text or text.split()[0] in ("of", "per", "over"):
-                text = f"{name.replace('_', ' ')} {text}"
+                text = f"{name.removeprefix('critic_').replace('_', ' ')} {text}"
             found[name] = text[:1].upper() + text[1:]
     return found
 
