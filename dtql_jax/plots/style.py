@@ -20,7 +20,7 @@ DPI = 160
 
 
 def figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, Any]:
-    """Returns a figure of this size, in inches, and its axes [rows][columns]."""
+    """Returns a figure of this size, in inches, and its axes [rows, columns]."""
     from matplotlib.figure import Figure
 
     made = Figure((width, height), layout="constrained", facecolor="white")
