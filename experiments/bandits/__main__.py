@@ -1,100 +1,40 @@
-"""The paper's 2D bandits: trust region against KL, in one figure and one table.
+"""The paper's 2D bandits: trust region against KL over a population of seeds.
 
     python -m experiments.bandits --out=results/bandits
-    python -m experiments.bandits --full                 (the paper's full batch; hours on a CPU)
-    python -m experiments.bandits --animate              (the same over training, as a GIF)
+    python -m experiments.bandits --full      (8 seeds, and one cause at a time)
 
-Writes bandits.png, table.md, table.json, run.json and samples.npz. What samples.npz already holds
-of the same configuration is not trained again: a study that was stopped goes on.
+Trains 2 seeds with the authors' settings, and the project's own setting on the same networks.
+Writes bandits.png, table.md, table.json and run.json. A study that was stopped continues with the
+parts that are kept in OUT/cells.
 """
-
-import time
-from pathlib import Path
 
 from absl import flags
 
 from dtql_jax.commands import cli
-from dtql_jax.errors import UserError
-from experiments.bandits import settings as bandits_config
+from experiments import study
+from experiments.bandits import settings
 
 
 def define(argv: list[str]) -> None:
-    """The flags of this command."""
-    cli.define_own_config(argv, bandits_config.get_config)
-    flags.DEFINE_string("out", "", "Folder; by default results/bandits or results/bandits-full.")
-    flags.DEFINE_boolean("full", False, "All of the data in each update (config.batch_size=0).")
-    flags.DEFINE_boolean("animate", False, "Draw bandits.gif too.")
-    flags.DEFINE_integer("frames", 24, "Pictures in bandits.gif.")
-    cli.define_display()
+    """Defines the flags of this command."""
+    study.define(argv, settings.get_config, "results/bandits")
+    flags.DEFINE_boolean("full", False, "8 seeds, and one cause at a time.")
 
 
 def run() -> None:
-    """The command."""
-    values = flags.FLAGS
-    if values.full:
-        values.config.batch_size = 0
-    config = values.config.to_dict()
-    from dtql_jax.training.device import (
-        describe_device,
-        enable_compilation_cache,
-        use_cpu_cores,
-    )
-    from dtql_jax.training.progress import duration
-    from dtql_jax.training.run_folder import commit, versions, write_json
-    from experiments.bandits import figures, panels
+    """Runs the command."""
+    config, full = study.settings(), flags.FLAGS.full
+    config["seeds"] = config["seeds"] or (settings.FULL_SEEDS if full else settings.SEEDS)
+    if not full:
+        config["cause_seeds"] = 0
+    from experiments.bandits import figures, panels, report
 
     panels.check(config)
-    if values.frames < 2:
-        raise UserError(f"--frames is {values.frames}; expected at least 2")
-    bandits = panels.make_bandits(config)
-    out = Path(values.out or ("results/bandits-full" if values.full else "results/bandits"))
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out={out} cannot be made: {error.strerror}") from error
-    display, kept = cli.open_display("2D bandits"), out / "samples.npz"
-    trained = panels.load(kept, config)
-    if len(trained) == len(panels.ROWS) * len(bandits):
-        display.say(f"{kept} is of this configuration: drawn from it, not trained again")
-    else:
-        batch = config["batch_size"] or f"all {config['points']:,}"
-        display.say(f"{2 * len(bandits)} panels, batches of {batch}; compiling")
-        use_cpu_cores()
-        enable_compilation_cache()
-        began = time.monotonic()
-        started = False
-
-        def say(done: int, total: int) -> None:
-            nonlocal started
-            if not started:
-                display.start("train", total, unit="updates")
-            started = True
-            display.advance(done)
-
-        with display:
-            trained = panels.train(config, bandits, kept, say)
-        seconds = time.monotonic() - began
-        about = {
-            "config": config,
-            "seconds": seconds,
-            "device": describe_device(),
-            "versions": versions(),
-            "commit": commit(),
-        }
-        write_json(out / "run.json", about)
-        display.say(f"trained in {duration(seconds)}")
-    rows = panels.table(config, bandits, trained)
-    text = panels.markdown(rows)
-    (out / "table.md").write_text(text + "\n")
-    write_json(out / "table.json", {"rows": rows})
-    with display:
-        display.start("pictures")
-        figures.figure(config, bandits, trained, out / "bandits.png")
-        if values.animate:
-            figures.animation(config, bandits, trained, out / "bandits.gif", frames=values.frames)
-    print(text)
-    for name in ("bandits.png", *["bandits.gif"] * values.animate, "table.md", "table.json"):
-        display.say(f"  {out / name}")
+    with study.Study("2D bandits", config, f"{config['seeds']} seeds") as work:
+        found = panels.compute(work, config)
+        rows = report.rows(config, found)
+        draw = {"bandits.png": lambda path: figures.draw(config, found, path)}
+        work.write(report.text(config, rows), {"rows": rows}, draw)
 
 
 if __name__ == "__main__":

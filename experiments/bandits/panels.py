@@ -1,220 +1,148 @@
-"""The ten panels: five bandits, each with the trust region and with the KL form."""
+"""The panels of the study: three rows of policies on five bandits, over a population of seeds."""
 
-import json
-import os
-import zipfile
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from dtql_jax.errors import UserError
-from experiments.bandits import problems, scoring, training
+from experiments import study
+from experiments.bandits import problems, refinement, scoring, training
 from experiments.bandits.problems import Bandit
-from experiments.bandits.training import UNBOUNDED, Budget, Recording
+from experiments.bandits.scoring import Numbers, Population
+from experiments.bandits.settings import DATA_TITLES
 
-ROWS = ("trust_region", "kl")
-ROW_NAMES = {"trust_region": "trust region", "kl": "KL"}
+ROWS = {"trust_region": "trust region", "kl": "KL", "own": "trust region, own setting"}
+STARTS = ("middle", "data")
 
 
 class Panel(NamedTuple):
-    """One bandit under one of the two losses.
+    """One row's policies on one bandit.
 
     Attributes:
+      row: "trust_region", "kl", or a name of the configuration's variants.
       name: of the bandit in the configuration.
-      row: "trust_region" or "kl".
-      shown_at: updates made by the policy that the picture shows.
-      steps: [F] updates at each recording.
-      policy: [F, S, 2] samples of the acting policy.
-      behaviour: [F, S, 2] samples of the diffusion policy.
+      bandits: one for each seed (their data differ).
+      samples: [K, S, 2], S samples of each of K seeds.
+      numbers: of each seed.
+      population: of all seeds.
     """
 
-    name: str
     row: str
-    shown_at: int
-    steps: np.ndarray
-    policy: np.ndarray
-    behaviour: np.ndarray
-
-    def shown(self) -> np.ndarray:
-        """The samples of the picture: [S, 2]."""
-        return self.policy[int(np.argmax(self.steps == self.shown_at))]
+    name: str
+    bandits: list[Bandit]
+    samples: np.ndarray
+    numbers: list[Numbers]
+    population: Population
 
 
-def make_bandits(config: Mapping[str, Any]) -> dict[str, Bandit]:
-    """The bandits of a configuration, by name."""
-    return {
-        name: problems.make(panel["data"], panel["reward"], config["points"], config["seed"])
-        for name, panel in config["panels"].items()
-    }
+def title(panel: Mapping[str, Any]) -> str:
+    """Returns the title of a bandit, such as "25 Gaussians, far"."""
+    return f"{DATA_TITLES[panel['data']]}, {panel['reward'].replace('_', ' ')}"
 
 
 def check(config: Mapping[str, Any]) -> None:
-    """UserError where a number of the configuration is out of range."""
-    at_least = {"points": 2, "samples": 1, "batch_size": 0, "record_every": 1, "seed": 0}
-    for name, least in at_least.items():
-        if config[name] < least:
-            raise UserError(f"{name} is {config[name]}; expected at least {least}")
+    """Raises UserError for the first number that is out of range."""
+    rows = ("critic_rows", "denoiser_rows", "policy_rows", "generator_rows")
+    study.check_least(config, seeds=1, points=2, samples=1, **dict.fromkeys(rows, 1))
+    for name in rows[:2]:
+        if config[name] > config["points"]:
+            raise UserError(f"{name} is {config[name]}; expected at most points")
     for name, panel in config["panels"].items():
-        if not panel["eta"] > 0:
-            raise UserError(f"panels.{name}.eta is {panel['eta']}; expected a number above 0")
-        for row in ROWS:
-            steps = panel[f"{row}_steps"]
-            if steps < 1 or steps % config["record_every"]:
+        for key in ("updates", "kl_updates"):
+            if panel[key] < 1 or panel[key] % training.EVERY:
                 raise UserError(
-                    f"panels.{name}.{row}_steps is {steps}; expected a multiple of record_every "
-                    f"({config['record_every']})"
+                    f"panels.{name}.{key} is {panel[key]}; expected a multiple of {training.EVERY}"
                 )
-    if config["kl"]["gamma"]:
-        raise UserError("kl.gamma is not 0; an implicit policy has no likelihood to weigh")
+    for name, variant in config["variants"].items():
+        if variant["start"] not in STARTS:
+            raise UserError(
+                f"variants.{name}.start is {variant['start']!r}; expected one of {STARTS}"
+            )
 
 
-def _groups(row: str, bandits: Mapping[str, Bandit]) -> dict[float, list[str]]:
-    """Bandits that can be one population: those whose policy has the same bound."""
-    groups: dict[float, list[str]] = {}
-    for name, bandit in bandits.items():
-        groups.setdefault(bandit.bound if row == "trust_region" else UNBOUNDED, []).append(name)
-    return groups
-
-
-def train(
-    config: Mapping[str, Any],
-    bandits: Mapping[str, Bandit],
-    kept: Path,
-    say: Callable[[int, int], None] = lambda done, total: None,
-) -> list[Panel]:
-    """Trains the panels that `kept` does not hold yet, first those of the trust region.
+def compute(work: study.Study, config: Mapping[str, Any]) -> list[Panel]:
+    """Trains what is not kept yet, and returns the panels of all rows and variants.
 
     Args:
+      work: the study, which keeps one cell for each data set and seed, and one for each policy
+        that is trained afterwards.
       config: the study's.
-      bandits: by name.
-      kept: file of the samples; written whenever a population has ended.
-      say: told of (done, all) updates.
     """
-    work = []
-    for row in ROWS:
-        for bound, names in _groups(row, bandits).items():
-            steps = max(config["panels"][name][f"{row}_steps"] for name in names)
-            work.append((row, bound, names, steps))
-    panels = load(kept, config)
-    have = {(panel.row, panel.name) for panel in panels}
-    work = [job for job in work if not have.issuperset((job[0], name) for name in job[2])]
-    total, before = sum(steps for *_, steps in work), 0
-    for row, bound, names, steps in work:
-        own = config[row]
-        etas = [config["panels"][name]["eta"] for name in names]
-        # divided by eta the loss is alpha * L_TR - Q + gamma * L_NLL, and Adam's steps are the same
-        numbers = {"alpha": [1.0 / eta for eta in etas]}
-        settings = dict(own["settings"]) | {"max_action": bound}
-        if own["gamma"]:
-            settings["gamma"] = own["gamma"]
-            numbers["gamma"] = [own["gamma"] / eta for eta in etas]
-        recording = training.train(
-            own["algorithm"],
-            settings,
-            [bandits[name] for name in names],
-            numbers,
-            Budget(
-                own["pretrain_steps"],
-                steps,
-                config["batch_size"],
-                config["record_every"],
-                config["samples"],
-            ),
-            seeds=[config["seed"]] * len(names),
-            say=lambda step, before=before: say(before + step, total),
-        )
-        panels += [_panel(config, row, name, recording, i) for i, name in enumerate(names)]
-        before += steps
-        save(kept, config, panels)
-    return sorted(panels, key=lambda p: (ROWS.index(p.row), list(bandits).index(p.name)))
+    groups: dict[str, list[str]] = {}
+    for name, panel in config["panels"].items():
+        groups.setdefault(panel["data"], []).append(name)
+    jobs = [(data, seed) for seed in range(config["seeds"]) for data in groups]
+    updates = {
+        data: max(config["panels"][n]["updates"] for n in names) for data, names in groups.items()
+    }
+    done = dict.fromkeys(jobs, 0)
+    work.display.start("train", sum(updates[data] for data, _ in jobs), unit="updates")
+
+    def job(data: str, seed: int, device: Any) -> dict[tuple[str, str], tuple[Bandit, np.ndarray]]:
+        def say(updates: int) -> None:
+            done[data, seed] = updates
+            work.display.advance(sum(done.values()))
+
+        with jax.default_device(device):
+            found = _seed(work, config, data, groups[data], seed, say)
+        say(updates[data])
+        return found
+
+    devices = jax.local_devices()
+    with ThreadPoolExecutor(len(devices)) as pool:
+        futures = [pool.submit(job, *one, devices[i % len(devices)]) for i, one in enumerate(jobs)]
+        found = [future.result() for future in futures]
+    panels = []
+    for row in (*list(ROWS)[:2], *config["variants"]):
+        for name in config["panels"]:
+            of_seeds = [part[row, name] for part in found if (row, name) in part]
+            if not of_seeds:
+                continue
+            bandits, samples = (list(x) for x in zip(*of_seeds, strict=True))
+            numbers = [scoring.score(s, b) for s, b in zip(samples, bandits, strict=True)]
+            population = scoring.over_seeds(numbers)
+            panels.append(Panel(row, name, bandits, np.stack(samples), numbers, population))
+    return panels
 
 
-def _panel(config: Mapping[str, Any], row: str, name: str, seen: Recording, i: int) -> Panel:
-    assert seen.behaviour is not None  # both algorithms have a diffusion policy
-    shown_at = config["panels"][name][f"{row}_steps"]
-    return Panel(name, row, shown_at, seen.steps, seen.policy[i], seen.behaviour[i])
+def _seed(
+    work: study.Study,
+    config: Mapping[str, Any],
+    data: str,
+    names: list[str],
+    seed: int,
+    say: Any,
+) -> dict[tuple[str, str], tuple[Bandit, np.ndarray]]:
+    """Returns {(row, bandit): (bandit, samples [S, 2])} of one seed on one data set."""
+    settings = [config["panels"][name] for name in names]
+    bandits = [problems.make(data, s["reward"], config["points"], seed) for s in settings]
+    populations = ("seeds", "cause_seeds", "panels", "variants")
+    own = {key: config[key] for key in config if key not in populations}
+    own |= {"panels": {name: config["panels"][name] for name in names}, "seed": seed}
+    trained = work.cell(
+        f"{data}/seed{seed}", own, lambda: training.train(config, bandits, settings, seed, say)
+    )
+    found = {}
+    for i, (name, bandit, panel) in enumerate(zip(names, bandits, settings, strict=True)):
+        policies = {"trust_region": trained["policies"][-1, i]}
+        for variant, chosen in config["variants"].items():
+            if variant != "own" and seed >= config["cause_seeds"]:
+                continue
 
+            def refine(i: int = i, chosen: Any = chosen, b: Bandit = bandit, s: Any = panel) -> Any:
+                networks = training.unflatten(trained["denoiser"], trained["critics"][i])
+                start, end = refinement.train(config, chosen, b, s["eta"], networks, seed)
+                return {"start": start, "end": end}
 
-def save(path: Path, config: Mapping[str, Any], panels: list[Panel]) -> None:
-    """Writes the samples of all panels, and the configuration that they are of."""
-    arrays = {"config": np.array(json.dumps(config, sort_keys=True))}
-    for panel in panels:
-        key = f"{panel.row}/{panel.name}"
-        arrays[f"{key}/steps"] = panel.steps
-        arrays[f"{key}/policy"] = panel.policy
-        arrays[f"{key}/behaviour"] = panel.behaviour
-    partial = path.with_name(path.name + ".part")
-    with partial.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
-    os.replace(partial, path)
-
-
-def load(path: Path, config: Mapping[str, Any]) -> list[Panel]:
-    """The panels that `save` wrote, where they are of this configuration; else none."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if str(file["config"]) != json.dumps(config, sort_keys=True):
-                return []
-            panels = []
-            for row in ROWS:
-                for name, panel in config["panels"].items():
-                    if f"{row}/{name}/steps" not in file:
-                        continue
-                    parts = (file[f"{row}/{name}/{k}"] for k in ("steps", "policy", "behaviour"))
-                    panels.append(Panel(name, row, panel[f"{row}_steps"], *parts))
-            return panels
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
-        return []
-
-
-def table(
-    config: Mapping[str, Any], bandits: Mapping[str, Bandit], panels: list[Panel]
-) -> list[dict[str, Any]]:
-    """One row of numbers for each panel, at the update that its picture shows and at the last."""
-    rows = []
-    for panel in panels:
-        bandit = bandits[panel.name]
-        shown = scoring.score(panel.shown(), bandit)
-        last = scoring.score(panel.policy[-1], bandit)
-        behaviour = scoring.score(panel.behaviour[-1], bandit)
-        rows.append(
-            {
-                "loss": ROW_NAMES[panel.row],
-                "bandit": panel.name.replace("_", " "),
-                "eta": config["panels"][panel.name]["eta"],
-                "updates": panel.shown_at,
-                "reward": shown.reward,
-                "outside": shown.outside,
-                "at_best": shown.at_best,
-                "last_updates": int(panel.steps[-1]),
-                "last_reward": last.reward,
-                "last_outside": last.outside,
-                "last_at_best": last.at_best,
-                "diffusion_outside": behaviour.outside,
-            }
-        )
-    return rows
-
-
-def markdown(rows: list[dict[str, Any]]) -> str:
-    """The rows as a Markdown table; shares in percent."""
-    lines = [
-        "| loss | bandit | eta | updates | reward / best mode's | outside % | at best mode % |"
-        " after | outside % | at best mode % | diffusion outside % |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        cells = [
-            *(row["loss"], row["bandit"], f"{row['eta']:g}", f"{row['updates']:,}"),
-            scoring.reward_text(row["reward"], 3),
-            *(f"{100 * row[key]:.1f}" for key in ("outside", "at_best")),
-            f"{row['last_updates']:,}",
-            *(
-                f"{100 * row[key]:.1f}"
-                for key in ("last_outside", "last_at_best", "diffusion_outside")
-            ),
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+            cell = work.cell(
+                f"{variant}/{name}/seed{seed}", own | {"name": name, "variant": chosen}, refine
+            )
+            policies[variant] = cell["end"]
+        for row, policy in policies.items():
+            drawn = training.gaussian_samples(policy, bandit.box, config["samples"])
+            found[row, name] = bandit, drawn
+        found["kl", name] = bandit, trained["generated"][i]
+    return found

@@ -22,8 +22,8 @@ class Bandit(NamedTuple):
       reward: actions [..., 2] -> [...].
       best: reward of the best mode: of the best centre, or of the noise-free curve's best end.
       std: standard deviation of the data around its modes or its curve.
-      bound: the largest |a| of the data, a norm; the trust region's policy is scaled by it. The
-        best corner must lie well within: at 1 the tanh saturates and the loss cannot pull back.
+      bound: the largest |a| of the data, a norm.
+      box: the largest |component| of the data; the Gaussian policy is scaled by it.
     """
 
     actions: np.ndarray
@@ -31,6 +31,7 @@ class Bandit(NamedTuple):
     best: float
     std: float
     bound: float
+    box: float
 
     def transitions(self) -> Transition:
         """One state (0) without an end, as the paper has it."""
@@ -64,6 +65,23 @@ DATA = {"gaussians": gaussians, "swiss_roll": swiss_roll}
 
 def _largest(actions: np.ndarray) -> float:
     return float(np.max(np.linalg.norm(actions, axis=-1)))
+
+
+def spatial_order(points: np.ndarray) -> np.ndarray:
+    """Returns an order of points [N, 2] in which neighbours are close in the plane.
+
+    Halves the points again and again along the side of their box that is longer.
+    """
+
+    def order(rows: np.ndarray) -> list[np.ndarray]:
+        if len(rows) <= 2:
+            return [rows]
+        axis = int(np.argmax(np.ptp(points[rows], axis=0)))
+        rows = rows[np.argsort(points[rows, axis])]
+        middle = len(rows) // 2
+        return order(rows[:middle]) + order(rows[middle:])
+
+    return np.concatenate(order(np.arange(len(points))))
 
 
 def rewards(actions: np.ndarray) -> dict[str, Reward]:
@@ -111,4 +129,5 @@ def make(data: str, reward: str, points: int, seed: int = 0) -> Bandit:
     if reward not in known:
         raise UserError(f"no bandit reward {reward!r}; {near_matches(reward, known)}")
     best = float(np.max(known[reward](modes)))
-    return Bandit(actions, known[reward], best, std, _largest(actions))
+    box = float(np.max(np.abs(actions)))
+    return Bandit(actions, known[reward], best, std, _largest(actions), box)

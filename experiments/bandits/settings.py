@@ -1,62 +1,69 @@
-"""The 2D bandits of the paper's figures 1 to 3: what they are and how both rows are trained."""
+"""The 2D bandits of the paper's figures 1 to 3: the authors' settings, and the project's own."""
 
 import ml_collections
 
-# data, reward, updates of the trust region, updates of the KL form, weight eta of Q
+# data, reward, eta of the trust region, updates of the trust region, updates of the KL form
 PANELS = {
-    "gaussians_far": ("gaussians", "far", 3_500, 2_000, 1.0),
-    "gaussians_hard": ("gaussians", "hard", 3_500, 2_500, 1.0),
-    "gaussians_near": ("gaussians", "near", 3_500, 3_500, 1.0),
-    "swiss_roll_far": ("swiss_roll", "far", 3_500, 3_500, 5.0),
-    "swiss_roll_near": ("swiss_roll", "near", 3_500, 1_500, 1.0),
+    "gaussians_far": ("gaussians", "far", 1.0, 3_500, 2_000),
+    "gaussians_hard": ("gaussians", "hard", 1.0, 3_500, 2_500),
+    "gaussians_near": ("gaussians", "near", 1.0, 3_500, 3_500),
+    "swiss_roll_far": ("swiss_roll", "far", 5.0, 3_500, 3_500),
+    "swiss_roll_near": ("swiss_roll", "near", 1.0, 3_500, 1_500),
+}
+
+DATA_TITLES = {"gaussians": "25 Gaussians", "swiss_roll": "swiss roll"}
+SEEDS, FULL_SEEDS = 2, 8  # of the command, and of --full
+
+# The project's own setting, and one cause at a time. These policies learn on networks that were
+# trained first (for the updates of PANELS) and are held. Columns: start of the policy ("middle":
+# mean 0 and std 1 in the box; "data": the data point of least loss, std e^-4), factor of eta,
+# weight gamma of the NLL, updates of the policy.
+VARIANTS = {
+    "order": ("networks trained first, then held", "middle", 1.0, 0.0, 1_500),
+    "updates": ("the same, twice the updates of the policy", "middle", 1.0, 0.0, 3_000),
+    "eta": ("the same, eta / 2", "middle", 0.5, 0.0, 1_500),
+    "gamma": ("the same, gamma 0.005", "middle", 1.0, 0.005, 1_500),
+    "start": ("the same, start at a data point", "data", 1.0, 0.0, 750),
+    "own": ("own: the same, start at a data point and eta / 2", "data", 0.5, 0.0, 750),
 }
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The configuration of `experiments.bandits`, with the paper's settings."""
+    """Returns the configuration of `experiments.bandits`."""
     config = ml_collections.ConfigDict()
-    config.seed = 0  # of data, networks and batches
+    config.seeds = 0  # each has its own data, networks and random numbers; 0: 2, or 8 with --full
+    config.cause_seeds = 3  # seeds that --full trains the variants on; "own" is trained on all
     config.points = 10_000  # actions in the data
-    config.samples = 1_000  # of a policy in a picture
-    config.batch_size = 512  # actions in an update; 0: all of the data, as in the paper
-    config.record_every = 100  # updates between two recordings of samples
+    config.samples = 1_000  # of a policy, for the figure and its numbers
+    config.learning_rate = 3e-3  # of every network
+    config.expectile = 0.95
+    config.discount = 0.99
+    config.kl_eta = 1.0  # weight of Q in the KL form, in every panel
+    # rows of an update, quasi-random: the authors take all 10,000
+    config.critic_rows = 256
+    config.denoiser_rows = 1_024
+    config.policy_rows = 128
+    config.generator_rows = 128
     config.panels = ml_collections.ConfigDict()
-    for name, (data, reward, trust_region_steps, kl_steps, eta) in PANELS.items():
+    for name, (data, reward, eta, updates, kl_updates) in PANELS.items():
         config.panels[name] = ml_collections.ConfigDict(
             {
                 "data": data,  # gaussians or swiss_roll
                 "reward": reward,  # far, near, hard or two_corners
-                "trust_region_steps": trust_region_steps,  # updates before the picture
-                "kl_steps": kl_steps,  # the same of the lower row
-                "eta": eta,  # policy loss = L_TR - eta * Q + gamma * L_NLL
+                "eta": eta,  # weight of Q in the trust region's policy loss
+                "updates": updates,
+                "kl_updates": kl_updates,
             }
         )
-
-    shared = {
-        "learning_rate": 3e-3,
-        "critic_learning_rate": 3e-3,
-        "expectile": 0.95,
-        "discount": 0.99,
-        "hidden_dim": 128,
-        "time_dim": 4,
-        "clip_denoised": False,  # D is not kept inside the data's box
-        "action_selection": "single",  # what the policy itself draws, unjudged by the critics
-    }
-    config.trust_region = ml_collections.ConfigDict(
-        {
-            "algorithm": "dtql",
-            "pretrain_steps": 0,  # updates of critics and diffusion before the policy learns
-            "gamma": 0.0,  # weight of the NLL; the paper also shows 0.005
-            "settings": dict(shared),
-        }
-    )
-    config.kl = ml_collections.ConfigDict(
-        {
-            "algorithm": "dql_kl",
-            # the generator starts from the diffusion policy, which must be there first
-            "pretrain_steps": 1_500,
-            "gamma": 0.0,  # an implicit policy has no likelihood
-            "settings": dict(shared),
-        }
-    )
+    config.variants = ml_collections.ConfigDict()
+    for name, (differs, start, eta_scale, gamma, updates) in VARIANTS.items():
+        config.variants[name] = ml_collections.ConfigDict(
+            {
+                "differs": differs,
+                "start": start,
+                "eta_scale": eta_scale,
+                "gamma": gamma,
+                "updates": updates,
+            }
+        )
     return config

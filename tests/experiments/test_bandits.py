@@ -1,14 +1,18 @@
-"""The bandits: data and rewards by hand, the numbers of a panel, the files, the whole command."""
+"""The bandits: data and rewards by hand, the training's parts, the numbers, the whole command."""
 
 import json
 from pathlib import Path
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 
+from dtql_jax import networks
 from dtql_jax.errors import UserError
-from experiments.bandits import figures, panels, problems, scoring
-from experiments.bandits import settings as bandits_config
+from experiments.bandits import panels, problems, scoring, settings, training
 from tests.commands.commands import call
 
 
@@ -45,6 +49,70 @@ def test_rewards_by_hand() -> None:
     np.testing.assert_allclose(known["two_corners"](corners), [10.0, 10.0, 7.0])
 
 
+def test_spatial_order_keeps_neighbours_together() -> None:
+    points = problems.make("gaussians", "far", 2_000).actions
+    order = problems.spatial_order(points)
+    assert sorted(order) == list(range(2_000))
+    steps = np.linalg.norm(np.diff(points[order], axis=0), axis=-1)
+    assert np.mean(steps) < 0.1 * np.mean(np.linalg.norm(np.diff(points, axis=0), axis=-1))
+
+
+def test_quasi_random_points_are_stratified_and_even() -> None:
+    points = np.asarray(training.quasi_random(jax.random.key(0), 64, 4))
+    np.testing.assert_array_equal(np.floor(points[:, 0] * 64), np.arange(64))
+    assert points.min() >= 0.0
+    assert points.max() < 1.0
+    errors = [
+        np.mean(np.prod(np.asarray(training.quasi_random(jax.random.key(k), 64, 4)), axis=1))
+        - 1 / 16
+        for k in range(50)
+    ]
+    # of independent points the error's deviation is sqrt((1 / 81 - 1 / 256) / 64) = 0.0115
+    assert np.sqrt(np.mean(np.square(errors))) < 0.7 * 0.0115
+
+
+def test_gaussian_policy_is_the_last_bias_of_its_network() -> None:
+    network = networks.GaussianPolicy(2, 256)
+    params = network.init(jax.random.key(0), training.STATE)
+    noise = jax.random.normal(jax.random.key(1), (5, 2))
+
+    def mean_action(params: Any) -> jax.Array:
+        mean, log_std = network.apply(params, training.STATE)
+        return jnp.mean(networks.squash(mean, log_std, noise, 11.0))
+
+    bias = params["params"]["dense_3"]["bias"] + jnp.array([0.3, -0.2, -1.0, 0.5])
+    params["params"]["dense_3"]["bias"] = bias
+    own = jnp.mean(training.policy_actions(bias, noise, 11.0))
+    np.testing.assert_allclose(mean_action(params), own, rtol=1e-6)
+    slopes = jax.grad(mean_action)(params)["params"]
+    assert np.all(np.asarray(slopes["dense_3"].pop("bias")) != 0.0)
+    assert all(not np.any(x) for x in jax.tree.leaves(slopes))
+
+
+def test_policy_loss_is_equation_9() -> None:
+    state = training.init(jax.random.key(0), 1)
+    behaviour, q = state.behaviour.params, state.panels[0].q.params
+    policy, points = (
+        jnp.array([0.5, -0.5, -2.0, -1.0]),
+        jax.random.uniform(jax.random.key(1), (8, 5)),
+    )
+    losses = [
+        float(training.policy_loss(policy, behaviour, q, points, 11.0, eta)) for eta in (0.0, 2.0)
+    ]
+    actions = training.policy_actions(policy, training.normal(points[:, :2]), 11.0)
+    assert losses[0] - losses[1] == pytest.approx(
+        2.0 * float(training.mean_q(q, actions)), rel=1e-4
+    )
+    assert losses[0] > 0.0
+
+
+def test_networks_survive_their_vectors() -> None:
+    state = training.init(jax.random.key(3), 1)
+    trained = state.behaviour.params, state.panels[0].q.params
+    again = training.unflatten(*(np.asarray(ravel_pytree(x)[0]) for x in trained))
+    jax.tree.map(np.testing.assert_array_equal, again, trained)
+
+
 def test_numbers_under_a_panel() -> None:
     bandit = problems.make("gaussians", "far", 10_000)
     corner, inner, gap = [10.0, 10.0], [5.0, 5.0], [7.5, 7.5]
@@ -54,58 +122,36 @@ def test_numbers_under_a_panel() -> None:
     assert found.reward == pytest.approx(3.25 / 4)
     assert found.outside == pytest.approx(2 / 5)
     assert found.at_best == pytest.approx(2 / 5)
+    assert found.distance < 0.3
+    assert found.outcome == "partly outside"
     lost = scoring.score(np.full((3, 2), np.inf), bandit)
     assert lost.reward is None
-    assert lost.outside == 1.0
+    assert (lost.outside, lost.outcome) == (1.0, "runaway")
 
 
-def small_config() -> dict:
-    config = bandits_config.get_config()
-    config.update(points=300, samples=20, batch_size=16, record_every=5)
-    for name in config.panels:
-        config.panels[name].update(trust_region_steps=10, kl_steps=5)
-    return config.to_dict()
-
-
-def drawn_panels(config: dict) -> list[panels.Panel]:
-    """Panels whose samples are data, further from it at each recording."""
-    bandits, found = panels.make_bandits(config), []
-    for row in panels.ROWS:
-        for name, bandit in bandits.items():
-            own = np.stack([bandit.actions[:20] + k for k in range(3)])
-            shown = config["panels"][name][f"{row}_steps"]
-            found.append(panels.Panel(name, row, shown, np.array([0, 5, 10]), own, own))
-    return found
-
-
-def test_files_and_pictures(tmp_path: Path) -> None:
-    config = small_config()
-    bandits, drawn = panels.make_bandits(config), drawn_panels(config)
-    panels.save(tmp_path / "samples.npz", config, drawn[:7])
-    again = panels.load(tmp_path / "samples.npz", config)
-    assert [(p.row, p.name) for p in again] == [(p.row, p.name) for p in drawn[:7]]
-    np.testing.assert_array_equal(again[6].shown(), drawn[6].policy[1])
-    assert panels.load(tmp_path / "samples.npz", config | {"seed": 1}) == []
-    (tmp_path / "torn.npz").write_bytes((tmp_path / "samples.npz").read_bytes()[:500])
-    assert panels.load(tmp_path / "torn.npz", config) == []
-    rows = panels.table(config, bandits, drawn)
-    assert len(rows) == 10
-    assert len(panels.markdown(rows).splitlines()) == 12
-    # at the first recording all samples are data; at the last they are 2 sqrt(2) away
-    assert all(row["diffusion_outside"] > 0.5 for row in rows)
-    figures.figure(config, bandits, drawn, tmp_path / "bandits.png")
-    figures.animation(config, bandits, drawn, tmp_path / "bandits.gif", frames=2)
-    assert (tmp_path / "bandits.png").read_bytes().startswith(b"\x89PNG")
-    assert (tmp_path / "bandits.gif").read_bytes().startswith(b"GIF89a")
+def test_numbers_of_a_population() -> None:
+    inside = scoring.Numbers(1.0, 0.02, 0.9, 0.01)
+    seeds = [
+        scoring.Numbers(1e9, 1.0, 0.0, 1e9),
+        inside,
+        inside._replace(outside=0.01, at_best=0.1),
+    ]
+    found = scoring.over_seeds([*seeds, inside._replace(outside=0.03, reward=0.9)])
+    assert found.outcomes == {"inside": 3, "partly outside": 0, "outside": 0, "runaway": 1}
+    assert (found.inside_seeds, found.best_seeds) == (3, 2)
+    assert found.shown == 1  # the middle one of the three
+    assert found.reward == pytest.approx(1.0)
+    assert found.outside == pytest.approx(1.06 / 4)
 
 
 def test_wrong_settings_are_named() -> None:
-    config = small_config()
+    config = settings.get_config().to_dict()
+    panel = config["panels"]["gaussians_far"]
     for changed, said in (
-        ({"points": 1}, "points is 1"),
-        ({"record_every": 3}, "expected a multiple of record_every"),
-        ({"panels": {"x": config["panels"]["gaussians_far"] | {"eta": 0.0}}}, "panels.x.eta is 0"),
-        ({"kl": config["kl"] | {"gamma": 0.1}}, "kl.gamma is not 0"),
+        ({"seeds": 0}, "seeds is 0"),
+        ({"critic_rows": 20_000}, "critic_rows is 20000; expected at most points"),
+        ({"panels": {"x": panel | {"updates": 60}}}, "panels.x.updates is 60; expected a multiple"),
+        ({"variants": {"x": {"start": "top"}}}, "variants.x.start is 'top'"),
     ):
         with pytest.raises(UserError, match=said):
             panels.check(config | changed)
@@ -117,27 +163,18 @@ def test_wrong_settings_are_named() -> None:
 
 @pytest.mark.slow
 def test_the_whole_command(tmp_path: Path) -> None:
-    arguments = [
-        f"--out={tmp_path}",
-        "--animate",
-        "--frames=2",
-        "--config.points=300",
-        "--config.samples=20",
-        "--config.batch_size=16",
-        "--config.record_every=5",
-        "--config.kl.pretrain_steps=5",
-    ]
-    for row in panels.ROWS:
-        arguments.append(f"--config.{row}.settings.hidden_dim=8")
-        arguments += [f"--config.panels.{name}.{row}_steps=5" for name in bandits_config.PANELS]
+    arguments = [f"--out={tmp_path}", "--config.seeds=1", "--config.points=300"]
+    arguments += ["--config.samples=20", "--config.variants.own.updates=10"]
+    arguments += [f"--config.{n}_rows=16" for n in ("critic", "denoiser", "policy", "generator")]
+    for name in settings.PANELS:
+        arguments += [f"--config.panels.{name}.{key}=50" for key in ("updates", "kl_updates")]
     ended = call("bandits", *arguments)
     assert ended.returncode == 0, ended.stderr
     rows = json.loads((tmp_path / "table.json").read_text())["rows"]
-    assert len(rows) == 10
+    assert len(rows) == 15
     assert all(0.0 <= row["outside"] <= 1.0 for row in rows)
-    for name in ("bandits.png", "bandits.gif", "table.md", "run.json", "samples.npz"):
-        assert (tmp_path / name).stat().st_size > 0
+    assert (tmp_path / "bandits.png").read_bytes().startswith(b"\x89PNG")
     again = call("bandits", *arguments)
     assert again.returncode == 0, again.stderr
-    assert "not trained again" in again.stderr
+    assert "already in" in again.stderr
     assert json.loads((tmp_path / "table.json").read_text())["rows"] == rows
