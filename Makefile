@@ -63,8 +63,8 @@ video: $(READY)  ## Film episodes of a run's policy: RUN= OUT=film.mp4 (ARGS=--e
 decisions: $(READY)  ## Candidates, diffusion samples and Q at states of a point maze: RUN= OUT=
 	@$(RUN_PYTHON) -m dtql_jax decisions --run=$(RUN) $(call given,OUT,out) $(ARGS)
 
-bandits: $(READY)  ## The paper's 2D bandits, trust region against KL: OUT= FULL=1 ANIMATE=1
-	@$(RUN_PYTHON) -m experiments.bandits $(if $(FULL),--full) $(if $(ANIMATE),--animate) $(call given,OUT,out) $(ARGS)
+bandits: $(READY)  ## The paper's 2D bandits, trust region against KL: OUT= FULL=1
+	@$(RUN_PYTHON) -m experiments.bandits $(if $(FULL),--full) $(call given,OUT,out) $(ARGS)
 
 theory: $(READY)  ## The trust-region loss against -log p, EDM's weight and the ELBO's: OUT=
 	@$(RUN_PYTHON) -m experiments.theory $(call given,OUT,out) $(ARGS)
