@@ -25,7 +25,7 @@ def draw(config: Mapping[str, Any], found: Sequence[panels.Panel], path: Path) -
       path: of the PNG.
     """
     names = list(config["panels"])
-    width, height = 2.5 * len(names) + 0.9, 3.05 * len(panels.ROWS) + 0.2
+    width, height = 2.5 * len(names) + 0.9, 2.75 * len(panels.ROWS) + 0.2
     figure, grid = study.new_figure(width, height, len(panels.ROWS), len(names))
     points = None
     for panel in found:
@@ -42,8 +42,9 @@ def draw(config: Mapping[str, Any], found: Sequence[panels.Panel], path: Path) -
         seen = (np.abs(samples) <= _LIMIT).all(axis=-1)
         axes.scatter(*samples[seen].T, s=5.0, c=_RED, alpha=0.55, linewidths=0, rasterized=True)
         if not seen.all():
+            beyond = 100 * np.mean(~seen)
             axes.text(
-                0.97, 0.03, f"{100 * np.mean(~seen):.0f} % beyond the frame",
+                0.97, 0.03, f"{'<1' if beyond < 1 else f'{beyond:.0f}'} % beyond the frame",
                 transform=axes.transAxes, ha="right", va="bottom", fontsize=7, color=_RED,
             )  # fmt: skip
         axes.set(xlim=(-_LIMIT, _LIMIT), ylim=(-_LIMIT, _LIMIT), aspect="equal")

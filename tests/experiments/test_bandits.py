@@ -145,7 +145,7 @@ def test_numbers_of_a_population() -> None:
 
 
 def test_wrong_settings_are_named() -> None:
-    config = settings.get_config().to_dict()
+    config = settings.get_config().to_dict() | {"seeds": 1}
     panel = config["panels"]["gaussians_far"]
     for changed, said in (
         ({"seeds": 0}, "seeds is 0"),
