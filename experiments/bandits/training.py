@@ -22,7 +22,7 @@ from dtql_jax.types import Array
 from experiments.bandits.problems import Bandit, spatial_order
 
 STATE = np.zeros((1, 1), np.float32)
-_DENOISER = networks.Denoiser(action_dim=2, hidden_dim=128, time_dim=4)
+_DENOISER = networks.Denoiser(hidden_dim=128, time_dim=4)
 _CRITIC, _VALUE = networks.DoubleCritic(hidden_dim=256), networks.Value(hidden_dim=256)
 _GENERATION_SIGMA = 2.5  # of the KL form's generator, as its input's scale and as its noise level
 

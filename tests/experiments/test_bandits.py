@@ -72,12 +72,12 @@ def test_quasi_random_points_are_stratified_and_even() -> None:
 
 
 def test_gaussian_policy_is_the_last_bias_of_its_network() -> None:
-    network = networks.GaussianPolicy(2, 256)
-    params = network.init(jax.random.key(0), training.STATE)
+    network = networks.GaussianPolicy(256)
+    params = network.init(jax.random.key(0), training.STATE, 2)
     noise = jax.random.normal(jax.random.key(1), (5, 2))
 
     def mean_action(params: Any) -> jax.Array:
-        mean, log_std = network.apply(params, training.STATE)
+        mean, log_std = network.apply(params, training.STATE, 2)
         return jnp.mean(networks.squash(mean, log_std, noise, 11.0))
 
     bias = params["params"]["dense_3"]["bias"] + jnp.array([0.3, -0.2, -1.0, 0.5])
