@@ -1,13 +1,13 @@
-"""An ant seen from the direction that it is to walk in.
+"""The ant in a frame whose x axis is the direction to walk in.
 
-Turning the world about the vertical changes nothing for an ant on a floor, nor does a quarter
-turn of the ant: its four legs are alike. So the world is turned until the direction is +x,
-and the ant's own frame by as many quarters as bring its heading nearest to that.
-A policy that sees an ant so has to learn one direction instead of all.
+An ant on a floor is symmetric under any rotation of the world about the vertical, and, because its
+four legs are alike, under quarter turns of its own body. This module rotates the world until the
+direction is +x, and then the body's frame by the number of quarter turns that brings its heading
+nearest to +x. A policy in this frame has to learn one direction instead of all.
 
-Arrays are in the order of MuJoCo's ant: height, quaternion, four times hip and ankle, then
-velocity, angular velocity (in the torso's frame) and the joints'. Actions begin with the
-fourth leg. Legs follow each other counterclockwise, the first at 45 degrees.
+Arrays are in the order of MuJoCo's ant: height, quaternion, hip and ankle of each of the four legs,
+then velocity, angular velocity (in the torso's frame) and the joint velocities. Actions begin with
+the fourth leg. Legs are numbered counterclockwise, the first at 45 degrees.
 """
 
 from __future__ import annotations
@@ -17,16 +17,13 @@ import math
 import numpy as np
 
 _QUARTER = math.pi / 2
-# the ankles' axes do not turn with the legs; with these signs they do
+# the axes of the ankles do not rotate with the legs; these signs correct that
 _ANKLES = (1.0, -1.0, -1.0, 1.0)
 _FIRST_MOTOR = 3
 
 
 def _tables() -> tuple[np.ndarray, ...]:
-    """Returns, for each number of quarters, which entry of the ant is where, and its sign.
-
-    Then the same for the ant's own actions.
-    """
+    """Returns permutations and signs of the ant's entries, then of its actions, per quarter."""
     order = np.tile(np.arange(27), (4, 1))
     motors = np.zeros((4, 8), int)
     signs, motor_signs = np.ones((4, 27)), np.ones((4, 8))
@@ -47,14 +44,14 @@ _ORDER, _SIGNS, _MOTORS, _MOTOR_SIGNS = _tables()
 
 
 def view(ants: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Turns ants so that their directions are +x.
+    """Rotates ants so that their directions are +x.
 
     Args:
-      ants: [N, 27], all but their positions.
+      ants: [N, 27], the observation without x and y.
       directions: [N, 2], of any length.
 
     Returns:
-      (the ants [N, 27], the quarters [N] that their own frames were turned by).
+      (rotated ants [N, 27], quarter turns [N] of their body frames).
     """
     angles = np.arctan2(directions[:, 1], directions[:, 0])
     w, x, y, z = ants[:, 1:5].T
@@ -73,17 +70,17 @@ def view(ants: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def actions_from_view(actions: np.ndarray, quarters: np.ndarray) -> np.ndarray:
-    """Returns the ants' own actions for actions on what `view` gave.
+    """Converts actions in the rotated frame to the ants' own actions [N, 8].
 
     Args:
-      actions: [N, 8], four times hip and ankle, in the order and with the signs of the view.
-      quarters: [N], of the view.
+      actions: [N, 8], hip and ankle of each leg, in the order and with the signs of `view`.
+      quarters: [N], as returned by `view`.
     """
     return np.take_along_axis(actions, _MOTORS[quarters], 1) * _MOTOR_SIGNS[quarters]
 
 
 def view_one(ant: np.ndarray, direction: tuple[float, float]) -> tuple[np.ndarray, int]:
-    """`view` of one ant, ten times as fast."""
+    """Same as `view` for one ant, ten times as fast."""
     angle = math.atan2(direction[1], direction[0])
     w, x, y, z = ant[1:5].tolist()
     heading = math.atan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
@@ -101,5 +98,5 @@ def view_one(ant: np.ndarray, direction: tuple[float, float]) -> tuple[np.ndarra
 
 
 def action_from_view(action: np.ndarray, quarter: int) -> np.ndarray:
-    """`actions_from_view` of one ant."""
+    """Same as `actions_from_view` for one ant."""
     return action[_MOTORS[quarter]] * _MOTOR_SIGNS[quarter]

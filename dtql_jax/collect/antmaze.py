@@ -1,20 +1,20 @@
-"""The behaviour behind AntMaze data: a goal-reaching ant sent from waypoint to waypoint.
+"""The behaviour of AntMaze datasets: an ant walks from waypoint to waypoint to a goal.
 
-D4RL's recipe, on D4RL's ant and on Gymnasium-Robotics': a breadth-first search over cells
-tells the next cell on the way to the episode's goal, a policy trained to walk in a
-direction is pointed at it, Gaussian noise is added to its actions, and the episode is cut
-at the goal or after 1000 steps. The goal walked to is not the one that is rewarded: rewards
-are those of the evaluation environment, and an episode goes on past the evaluation goal.
+This is D4RL's procedure, for D4RL's ant and for Gymnasium-Robotics' ant. A breadth-first search
+over cells gives the next cell on the way to the episode's goal, a policy trained to walk in a
+given direction walks there, Gaussian noise is added to its actions, and the episode is cut at the
+goal or after 1000 steps. Rewards are those of the evaluation environment, whose goal usually
+differs from the goal of the episode. An episode continues after it has passed the evaluation goal.
 
-Taken from D4RL's scripts/generation and d4rl/locomotion/maze_env.py, except that
-  - waypoints are the cells' centres, and an ant beside the middle of its corridor first
-    goes back to it (D4RL's waypoints are off by up to 1 m, because its cells are shifted by
-    half a cell against its walls): in umaze 91 of 100 episodes reach the evaluation goal
-    instead of 78, for ants get stuck at corners without it;
-  - "diverse" goals lie in any free cell, as D4RL's paper says (its script draws them
-    among the marked cells in all datasets);
-  - D4RL's evaluation goal is the mean of those that its environment draws, the goal cell's
-    centre + (0.75, 0.75); D4RL took one draw.
+Differences from D4RL's scripts/generation and d4rl/locomotion/maze_env.py:
+  - Waypoints are the centres of cells, and an ant far from the middle of its corridor first
+    returns to it. (D4RL's waypoints are off by up to 1 m, because its cells are shifted by
+    half a cell against its walls.) In umaze 91 instead of 78 of 100 episodes reach the evaluation
+    goal; without this, ants get stuck at corners.
+  - "diverse" goals are drawn from all free cells, as D4RL's paper says. (Its script draws them
+    from the marked cells in all datasets.)
+  - D4RL's evaluation goal is the mean of the goals that its environment draws, the centre of the
+    goal cell + (0.75, 0.75). D4RL took one draw.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
     import gymnasium
 
 ACTION_NOISE = 0.2
-# the length of the policy's input that says where to walk
+# length of the direction vector in the policy's input
 DIRECTION_LENGTH = 10.0
-# 27 numbers of the ant (all but x and y) and the direction
+# the ant's observation without x and y (27), and the direction (2)
 POLICY_INPUTS, ACTIONS = 29, 8
 
 
 class Waypoints:
-    """The way from any place in a maze to a goal, cell by cell."""
+    """Paths from any position in a maze to a goal, cell by cell."""
 
     def __init__(
         self,
@@ -53,9 +53,9 @@ class Waypoints:
         """Prepares a maze.
 
         Args:
-          maze_map: rows of cells from the largest y to the smallest, 1 for a wall.
-          cell_size: edge of a cell.
-          middle: position (x, y) of the map's middle.
+          maze_map: rows of cells in the order of decreasing y; 1 is a wall.
+          cell_size: edge length of a cell.
+          middle: position (x, y) of the centre of the map.
         """
         self.free = free_cells(maze_map)
         self._map = maze_map
@@ -65,7 +65,7 @@ class Waypoints:
         self._tables: dict[Cell, dict[Cell, Cell]] = {}
 
     def cell(self, x: float, y: float) -> Cell:
-        """Returns the (row, column) of the cell around a position."""
+        """Returns the (row, column) of the cell that contains a position."""
         return math.floor((self._top - y) / self._size), math.floor((x - self._left) / self._size)
 
     def centre(self, cell: Cell) -> tuple[float, float]:
@@ -74,17 +74,17 @@ class Waypoints:
         return self._left + (column + 0.5) * self._size, self._top - (row + 0.5) * self._size
 
     def next(self, x: float, y: float, goal: tuple[float, float]) -> tuple[float, float]:
-        """Returns the position to walk to next.
+        """Returns the next waypoint (x, y).
 
         Args:
           x: position.
           y: position.
-          goal: position, in a free cell.
+          goal: position in a free cell.
 
         Returns:
-          the goal itself in its own and its neighbouring cells, else the next cell's centre;
-          but the centre of the cell around (x, y) where that is beside the middle of the way
-          by more than a quarter of a cell.
+          The goal, in its own cell and the neighbouring cells; elsewhere the centre of the next
+          cell. Where (x, y) is more than a quarter of a cell away from the middle of the corridor,
+          the centre of its own cell.
         """
         goal_cell = self.cell(*goal)
         if goal_cell not in self._tables:
@@ -92,7 +92,7 @@ class Waypoints:
         table = self._tables[goal_cell]
         cell = self.cell(x, y)
         if cell not in table:
-            # leaning over a wall: back to the nearest cell
+            # the ant leans over a wall: return to the nearest cell
             return self.centre(min(table, key=lambda c: math.dist(self.centre(c), (x, y))))
         following = table[cell]
         centre = self.centre(cell)
@@ -104,25 +104,26 @@ class Waypoints:
 
 
 class D4rlAnt:
-    """How `envs.antmaze_d4rl` is reset and read."""
+    """Resets and reads `envs.antmaze_d4rl`."""
 
     radius = 0.5
 
     def __init__(self, env: gymnasium.Env):
-        maze = env.unwrapped.maze
+        unwrapped: Any = env.unwrapped
+        maze = unwrapped.maze
         self.waypoints = Waypoints(maze.maze_map, maze.maze_size_scaling, maze.middle)
         self._rows = len(maze.maze_map)
         (self.goal_cell,) = _marked(maze.maze_map)
         self._evaluation_goal = np.add(self.waypoints.centre(self.goal_cell), 0.75)
 
     def cell(self, row: int, column: int) -> Cell:
-        """Returns the cell of the map for a cell of D4RL's maps: their rows go with y."""
+        """Converts a cell of D4RL's maps, whose rows increase with y."""
         return self._rows - 1 - row, column
 
     def reset(
         self, env: gymnasium.Env, seed: int, start: Cell | None, draws: np.random.Generator
     ) -> np.ndarray:
-        """Begins an episode at the usual start, or up to 1 in x and y from a cell's centre."""
+        """Starts at the usual cell, or up to 1 in x and y from the centre of a given cell."""
         options = {"goal": self._evaluation_goal}
         if start is not None:
             options["start"] = np.add(self.waypoints.centre(start), draws.uniform(0, 1, 2))
@@ -141,31 +142,32 @@ class D4rlAnt:
 
 
 class GymnasiumAnt:
-    """How Gymnasium-Robotics' AntMaze_*-v4 is reset and read."""
+    """Resets and reads Gymnasium-Robotics' AntMaze_*-v4."""
 
     radius = 0.45
 
     def __init__(self, env: gymnasium.Env):
-        maze = env.unwrapped.maze
+        unwrapped: Any = env.unwrapped
+        maze = unwrapped.maze
         self.waypoints = Waypoints(maze.maze_map, maze.maze_size_scaling)
-        self._noise = env.unwrapped.position_noise_range * maze.maze_size_scaling
+        self._noise = unwrapped.position_noise_range * maze.maze_size_scaling
         (self.goal_cell,) = _marked(maze.maze_map)
 
     def cell(self, row: int, column: int) -> Cell:
-        """Returns the cell of the map for a cell of D4RL's maps: the same."""
+        """Converts a cell of D4RL's maps; these maps are the same."""
         return row, column
 
     def reset(
         self, env: gymnasium.Env, seed: int, start: Cell | None, draws: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        """Begins an episode at the usual start, or in a cell; the environment adds its noise."""
+        """Starts at the usual cell or in a given one; the environment adds its noise."""
         options = None if start is None else {"reset_cell": np.array(start)}
         return env.reset(seed=seed, options=options)[0]
 
     def goal(
         self, cell: Cell, observation: dict[str, np.ndarray], draws: np.random.Generator
     ) -> tuple[float, float]:
-        """Returns a goal to walk to: in the evaluation goal's cell that goal itself."""
+        """Draws a goal to walk to; in the cell of the evaluation goal it is that goal."""
         if cell == self.goal_cell:
             return tuple(observation["desired_goal"].tolist())
         offset = draws.uniform(-self._noise, self._noise, 2)
@@ -179,7 +181,7 @@ class GymnasiumAnt:
 class AntMazeBehaviour(Behaviour):
     """Walks to a new goal in each episode.
 
-    The policy acts by its mean: with its own draws on top of the noise the ant falls on its
+    The policy acts with its mean. If it sampled in addition to the noise, the ant would fall on its
     back two to three times as often.
     """
 
@@ -196,11 +198,11 @@ class AntMazeBehaviour(Behaviour):
 
         Args:
           env: an AntMaze, D4RL's or Gymnasium-Robotics'.
-          policy: of 29 inputs and 8 actions.
-          random_start: whether each episode starts in a random free cell (none of
-            `goal_cells`), instead of the evaluation's start.
-          goal_cells: cells (row, column) of D4RL's maps to draw goals in, "evaluation" for
-            the evaluation goal's cell, or "any" for all free cells but the start's.
+          policy: a policy with 29 inputs and 8 actions.
+          random_start: whether each episode starts in a random free cell outside
+            `goal_cells`, instead of the start of the evaluation.
+          goal_cells: cells (row, column) of D4RL's maps to draw goals from, "evaluation" for
+            the cell of the evaluation goal, or "any" for all free cells except the start.
 
         Raises:
           UserError: the policy has other sizes.
@@ -213,14 +215,14 @@ class AntMazeBehaviour(Behaviour):
                 f"{ACTIONS}"
             )
         gymnasium_robotics = env.spec is not None and env.spec.id.startswith("AntMaze")
-        self._ant = GymnasiumAnt(env) if gymnasium_robotics else D4rlAnt(env)
+        self._ant: Any = GymnasiumAnt(env) if gymnasium_robotics else D4rlAnt(env)
         self._policy = policy
         self._random_start = random_start
         free = self._ant.waypoints.free
         if goal_cells == "any":
             self._goals, self._starts = free, free
         else:
-            if goal_cells == "evaluation":
+            if isinstance(goal_cells, str):
                 self._goals = [self._ant.goal_cell]
             else:
                 self._goals = [self._ant.cell(*cell) for cell in goal_cells]
@@ -239,7 +241,7 @@ class AntMazeBehaviour(Behaviour):
         return observation
 
     def action(self, observation: Any, draws: np.random.Generator) -> np.ndarray:
-        """Returns the policy's mean action towards the next waypoint, with noise: float32 [8]."""
+        """Returns the policy's mean action towards the next waypoint plus noise, float32 [8]."""
         position, ant = self._ant.split(observation)
         x, y = position.tolist()
         next_x, next_y = self._ant.waypoints.next(x, y, self._goal)
@@ -255,7 +257,7 @@ class AntMazeBehaviour(Behaviour):
         return np.clip(action + noise, -1.0, 1.0).astype(np.float32)
 
     def arrived(self, observation: Any) -> bool:
-        """Returns whether the ant is at the goal that it walked to."""
+        """Returns whether the ant has reached the goal of the episode."""
         return math.dist(self._ant.split(observation)[0].tolist(), self._goal) <= self._ant.radius
 
 

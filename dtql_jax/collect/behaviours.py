@@ -1,4 +1,4 @@
-"""The behaviours that collections are played by, by the names that the registry has."""
+"""The behaviours of collections, by the names in the registry."""
 
 from __future__ import annotations
 
@@ -17,59 +17,62 @@ if TYPE_CHECKING:
 
 
 class PointMazeBehaviour(Behaviour):
-    """The planner of `datasets.pointmaze`."""
+    """Acts with the planner of `collect.pointmaze`."""
 
     def __init__(self, env: gymnasium.Env):
-        self._planner = Planner(env.unwrapped.maze.maze_map)
+        unwrapped: Any = env.unwrapped
+        self._planner = Planner(unwrapped.maze.maze_map)
 
     def action(self, observation: dict[str, np.ndarray], draws: np.random.Generator) -> np.ndarray:
-        """Returns a force with noise: float32 [2]."""
+        """Returns a noisy force, float32 [2]."""
         return self._planner.action(observation["observation"], observation["desired_goal"], draws)
 
 
 class PolicyBehaviour(Behaviour):
-    """A policy's own draws, with nothing added."""
+    """Samples from a policy."""
 
     def __init__(self, env: gymnasium.Env, policy: BehaviourPolicy):
         """Takes a policy for an environment with flat observations.
 
         Raises:
-          UserError: the policy has other sizes than the environment.
+          UserError: the policy does not have the sizes of the environment.
         """
-        expected = env.observation_space.shape[0], env.action_space.shape[0]
+        spaces: Any = env
+        expected = spaces.observation_space.shape[0], spaces.action_space.shape[0]
         if (policy.observation_dim, policy.action_dim) != expected:
             raise UserError(
                 f"behaviour policy {policy.name} has {policy.observation_dim} inputs and "
-                f"{policy.action_dim} actions; environment {env.spec.id} has {expected[0]} and "
+                f"{policy.action_dim} actions; environment {spaces.spec.id} has {expected[0]} and "
                 f"{expected[1]}"
             )
         self._policy = policy
 
     def action(self, observation: np.ndarray, draws: np.random.Generator) -> np.ndarray:
-        """Returns a draw of the policy: float32 [A]."""
+        """Returns a sample from the policy, float32 [A]."""
         return self._policy.action(observation, draws)
 
 
 class RandomBehaviour(Behaviour):
-    """Random actions, each held for some steps: a body moves far, where single draws tremble.
+    """Holds each random action for several steps, so that the body moves instead of trembling.
 
-    The number of steps and the spread of the actions are drawn for each episode.
+    Each episode draws the number of steps and the spread of the actions.
     """
 
     _HOLDS, _SPREADS = (10, 20, 40, 70), (0.5, 1.0)
 
     def __init__(self, env: gymnasium.Env):
-        self._low, self._high = env.action_space.low, env.action_space.high
+        space: Any = env.action_space
+        self._low, self._high = space.low, space.high
 
     def begin(self, env: gymnasium.Env, seed: int, draws: np.random.Generator) -> Any:
-        """Resets the environment and draws how this episode is played."""
+        """Draws the number of steps and the spread, and resets the environment."""
         self._hold = int(draws.choice(self._HOLDS))
         self._spread = float(draws.choice(self._SPREADS))
         self._step = 0
         return super().begin(env, seed, draws)
 
     def action(self, observation: Any, draws: np.random.Generator) -> np.ndarray:
-        """Returns the action held, float32 [A], whatever is observed."""
+        """Returns the current action, float32 [A]; ignores the observation."""
         if self._step % self._hold == 0:
             action = self._spread * draws.normal(size=self._low.shape)
             self._held = np.clip(action, self._low, self._high).astype(np.float32)
@@ -84,7 +87,7 @@ _BEHAVIOURS = {
     "random": RandomBehaviour,
 }
 
-# what a dataset says about who recorded it
+# description of the behaviour in the metadata of a dataset
 DESCRIPTIONS = {
     "pointmaze": f"breadth-first waypoints, PD controller, action noise {ACTION_NOISE}",
     "antmaze": "breadth-first waypoints, goal-reaching policy, action noise 0.2",
@@ -103,10 +106,10 @@ def make_behaviour(
     """Returns a behaviour for an environment.
 
     Args:
-      name: "pointmaze", "antmaze" or "policy".
-      env: as it comes, without its observations flattened.
-      policy: None for a behaviour that has no need of one.
-      settings: keyword arguments of the behaviour's class.
+      name: "pointmaze", "antmaze", "policy" or "random".
+      env: the environment, its observations not flattened.
+      policy: None for a behaviour without a policy.
+      settings: keyword arguments of the class of the behaviour.
 
     Raises:
       UserError: there is no such behaviour, or the policy does not fit the environment.

@@ -1,9 +1,9 @@
-"""The behaviour policy of the PointMaze data collected here: a planner with noisy actions.
+"""The behaviour of PointMaze datasets: a planner with noisy actions.
 
-For each goal cell a breadth-first search tells the next cell from every cell. A
-proportional-derivative controller drives the ball towards that cell's centre and, at the
-same time, towards the middle of the corridor it stands in; in the goal's own cell, to
-the goal. Gaussian noise on the actions gives the data its spread.
+For each goal cell, a breadth-first search gives the next cell from every cell. A
+proportional-derivative controller drives the ball towards the centre of that cell and, at the same
+time, towards the middle of its corridor; in the goal's cell it drives it to the goal. Gaussian
+noise on the actions gives the data its spread.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ACTION_NOISE = 0.5
 
 
 def free_cells(maze_map: Sequence[Sequence]) -> list[Cell]:
-    """Returns the (row, column) of all cells that are no wall; a wall is the number 1."""
+    """Returns the (row, column) of all free cells; a wall is the number 1."""
     return [
         (row, column)
         for row, line in enumerate(maze_map)
@@ -32,15 +32,15 @@ def free_cells(maze_map: Sequence[Sequence]) -> list[Cell]:
 
 
 def next_cells(maze_map: Sequence[Sequence], goal: Cell) -> dict[Cell, Cell]:
-    """Returns for each cell the next one on a shortest way to `goal`.
+    """Returns for each cell the next cell on a shortest path to `goal`.
 
     Args:
       maze_map: rows of cells, 1 for a wall.
       goal: (row, column) of a free cell.
 
     Returns:
-      {cell: next cell} for all cells from which the goal can be reached; the goal leads
-      to itself.
+      {cell: next cell} for all cells from which the goal can be reached; the next cell of the
+      goal is itself.
     """
     free = set(free_cells(maze_map))
     towards = {goal: goal}
@@ -58,17 +58,17 @@ def next_cells(maze_map: Sequence[Sequence], goal: Cell) -> dict[Cell, Cell]:
 class Planner:
     """Drives the ball of a PointMaze to its goal.
 
-    Positions are in metres, cells measure one metre, and the middle of the map is at
-    (0, 0); x grows with the column, y falls with the row.
+    Positions are in metres, cells have an edge of one metre, and the centre of the map is (0, 0).
+    x increases with the column, y decreases with the row.
     """
 
     def __init__(self, maze_map: Sequence[Sequence]):
-        """Makes the tables for all goals of a map (rows of cells, 1 for a wall)."""
+        """Computes the paths to all goals of a map (rows of cells, 1 for a wall)."""
         self._rows, self._columns = len(maze_map), len(maze_map[0])
         self._tables = {goal: next_cells(maze_map, goal) for goal in free_cells(maze_map)}
 
     def cell(self, x: float, y: float) -> Cell:
-        """Returns the (row, column) of the cell around a position."""
+        """Returns the (row, column) of the cell that contains a position."""
         return math.floor(self._rows / 2 - y), math.floor(x + self._columns / 2)
 
     def centre(self, cell: Cell) -> tuple[float, float]:
@@ -82,7 +82,7 @@ class Planner:
           observation: [4], position and velocity of the ball.
           goal: [2], position.
         """
-        # plain numbers: numpy's calls would take longer than the simulator's step
+        # plain numbers, because numpy calls would take longer than the simulator's step
         x, y, velocity_x, velocity_y = observation.tolist()
         target_x, target_y = self._target(x, y, *goal.tolist())
         return (
@@ -111,7 +111,7 @@ class Planner:
         following = self._tables[goal_cell][cell]
         if following == cell:
             return goal_x, goal_y
-        # the next cell lies in one direction; in the other its centre is this corridor's middle
+        # across the corridor, the centre of the next cell is the middle of the corridor
         return self.centre(following)
 
 

@@ -4,10 +4,9 @@ A file holds a Gaussian policy with two hidden layers:
   dense_0, dense_1, mean, log_std: each /kernel (in, out) and /bias (out,);
   meta/activation: "relu" or "tanh", after each hidden layer;
   meta/squash: "tanh" (the action is the tanh of the Gaussian's draw) or "none";
-  meta/frame: optional, "direction" for an ant's policy that sees the ant as `ant_frame`
-    turns it, and acts on that;
-  meta/log_std_min: optional, the lower bound of log_std (-5 where it is absent; the upper
-    one is 2).
+  meta/frame: optional, "direction" for an ant's policy whose observations and actions are in
+    the frame of `ant_frame`;
+  meta/log_std_min: optional, lower bound of log_std (default -5; the upper bound is 2).
 """
 
 from __future__ import annotations
@@ -32,10 +31,10 @@ def _relu(x: np.ndarray) -> np.ndarray:
 
 
 def _product(row: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Returns row @ matrix, [out], in an order of sums of numpy's own.
+    """Returns row @ matrix, [out], summed in a fixed order.
 
-    BLAS may choose its order by the number of its threads, and a collection must be the same
-    in any number of processes. It costs 10 us more for 256 x 256.
+    The order in BLAS may depend on its number of threads, and a collection must be the same for
+    any number of processes. This costs 10 us more for 256 x 256.
     """
     return np.einsum("i,ij->j", row, matrix)
 
@@ -44,9 +43,9 @@ _ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"relu": _relu, "t
 _SQUASHES = ("tanh", "none")
 _FRAMES = ("direction",)
 
-# Files that come with the package, in the folder beside this module: {name: files}. A source
-# in the registry names the policies that it is collected by. What each was trained with and
-# returns is in the .json of the same folder; `experiments/train_behaviour.py` made them.
+# Files that come with the package, in the folder "behaviour": {name: files}. Sources in the
+# registry refer to these names. The training settings and returns of each policy are in the .json
+# files of the folder. `python -m experiments.train_behaviour` made them.
 SHIPPED_FOLDER = pathlib.Path(__file__).parent / "behaviour"
 
 
@@ -71,23 +70,23 @@ SHIPPED: dict[str, tuple[str, ...]] = {
     "pen-expert": ("pen.npz",),
 }
 
-# what a dataset says of its shipped policies, by the end of their name
+# remark in the metadata of a dataset, by the end of the name of its shipped policies
 _NOTES = {
-    "-simple": "the policy lies between an untrained one and the medium one",
+    "-simple": "the policy is between an untrained one and the medium one",
     "-medium": "the policy has about a third of the return of the training's best one",
     "-medium-replay": (
         "five snapshots of one training, from its start to the medium policy, in equal shares, "
         "stand for the replay buffer up to that policy"
     ),
-    "-medium-expert": "half is of the medium policy and half of the training's best one",
-    "-expert": "the policy is the training's best one",
-    "-cloned": "the policy is a trained one, the same as for pen-expert, and clones nobody",
-    "-ant": "the policy walks in a direction that it is given",
+    "-medium-expert": "half is from the medium policy and half from the best one of the training",
+    "-expert": "the policy is the best one of the training",
+    "-cloned": "the policy is trained, the same as for pen-expert, and not cloned from anybody",
+    "-ant": "the policy walks in a given direction",
 }
 
 
 def shipped_note(name: str) -> str:
-    """Returns a clause on the shipped policies of a name; "" where there are none."""
+    """Returns a remark on the shipped policies of a name; "" for an unknown name."""
     if name not in SHIPPED:
         return ""
     ends = [end for end in _NOTES if name.endswith(end)]
@@ -100,7 +99,7 @@ class BehaviourPolicy:
 
     Attributes:
       name: the file's name.
-      sha256: of the file's bytes, in hexadecimal.
+      sha256: hexadecimal digest of the file.
       observation_dim: O.
       action_dim: A.
       frame: "direction" or "" (see the module).
@@ -124,7 +123,7 @@ class BehaviourPolicy:
 
         Args:
           observation: [O].
-          draws: gives A normal numbers; None: the mean is taken.
+          draws: generator of the A normal numbers; None: return the mean action.
         """
         hidden = np.asarray(observation, np.float32)
         activation = _ACTIVATIONS[self._activation]
@@ -143,7 +142,7 @@ def read_policy(path: str | os.PathLike) -> BehaviourPolicy:
     """Reads a policy.
 
     Raises:
-      UserError: there is no such file, it is no .npz, a key is missing, or an array has a
+      UserError: the file is missing or not an .npz file, a key is missing, or an array has a
         wrong shape or type, or holds NaN or infinity.
     """
     path = pathlib.Path(path)
@@ -178,11 +177,8 @@ def policy_files(given: str | None, shipped: str) -> list[pathlib.Path]:
     """Returns the files of a collection's policies.
 
     Args:
-      given: paths separated by commas, from the user; None or "": the shipped ones.
+      given: the user's paths, separated by commas; None or "": the shipped files.
       shipped: key of `SHIPPED`.
-
-    Returns:
-      at least one path.
 
     Raises:
       UserError: an empty path between commas.
@@ -196,7 +192,7 @@ def policy_files(given: str | None, shipped: str) -> list[pathlib.Path]:
 
 
 def digest(policies: Sequence[BehaviourPolicy]) -> str:
-    """Returns one hexadecimal sha256 for a sequence of policies; that of the file for one."""
+    """Returns one sha256 for a sequence of policies; for one policy, that of its file."""
     if len(policies) == 1:
         return policies[0].sha256
     return hashlib.sha256("+".join(policy.sha256 for policy in policies).encode()).hexdigest()
@@ -217,7 +213,7 @@ def _read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
             return {key: file[key] for key in (*keys, *optional)}
     except UserError:
         raise
-    # whatever a damaged file leads to, an attempt at loading a pickle among it
+    # damaged files lead to errors of many types, for example an attempt to load a pickle
     except Exception as error:
         reason = " ".join(str(error).split())
         raise UserError(f"behaviour policy {path} is no valid .npz file ({reason})") from error
@@ -248,7 +244,7 @@ def _layer(
 
 
 def _check_chain(layers: Sequence[tuple[np.ndarray, np.ndarray]], path: pathlib.Path) -> None:
-    """Checks that each layer takes what the one before it gives."""
+    """Checks that the input size of each layer is the output size of the previous one."""
     first, second, mean, log_std = (kernel.shape for kernel, _ in layers)
     for name, shape, width in (
         ("dense_1", second, first[1]),

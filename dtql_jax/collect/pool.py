@@ -160,7 +160,7 @@ def write_part(path: pathlib.Path, played: Sequence[Episode]) -> None:
     observations = [
         e.observations if isinstance(e.observations, dict) else {"": e.observations} for e in played
     ]
-    arrays = {
+    arrays: dict[str, Any] = {
         f"observations/{key}": np.concatenate([given[key] for given in observations])
         for key in observations[0]
     }

@@ -1,9 +1,8 @@
-"""Flattened datasets kept as plain .npy files, so that a second load takes a moment.
+"""Caches flattened datasets as plain .npy files, so that a second load is fast.
 
-A cache entry is one folder with the five arrays of a `Transition`, `meta.json` and those
-facts that are arrays themselves (lengths of episodes). Its name carries a key over the
-source files (path, size, time of change) and everything that decides how they are read, so
-an entry is never used for anything else. Nothing is ever unpickled.
+A cache entry is a folder with the five arrays of a `Transition`, `meta.json` and the facts that are
+arrays (lengths of episodes). Its name contains a hash of the source files (path, size, time of
+change) and of everything that decides how they are read. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ import numpy as np
 from dtql_jax.datasets.transitions import fingerprint
 from dtql_jax.types import Transition
 
-# Raise it whenever the arrays that the same files lead to change.
+# Increase it whenever the arrays read from the same files change.
 LAYOUT_VERSION = 2
 
 # key in meta.json: {name of a fact that is an array: its digest}
 _ARRAYS = "arrays"
 
-# (the arrays, facts about them: JSON-able, or numpy arrays)
+# (arrays, facts: JSON-able values or numpy arrays)
 Entry = tuple[Transition, dict[str, Any]]
 
 
@@ -47,26 +46,25 @@ def cached(
     build: Callable[[], Entry],
     report: Callable[[str], None],
 ) -> Entry:
-    """Returns what `build` makes of `files`, from the cache if it was made before.
+    """Returns the result of `build`, from the cache if it was built before.
 
     Args:
       name: readable part of the entry's name, for example a dataset id.
       files: the files that `build` reads.
-      settings: JSON-able; everything else that its result depends on.
-      build: reads the files: (arrays, facts).
-      report: receives a line where something is wrong with the cache.
+      settings: everything else that the result depends on, JSON-able.
+      build: reads the files and returns (arrays, facts).
+      report: receives a line about problems with the cache.
 
     Returns:
-      (arrays, facts); the facts have "fingerprint" added. A damaged entry (cut off,
-      changed, unreadable) is built anew; a folder that cannot be written costs a line
-      and the time of building, nothing else.
+      (arrays, facts), "fingerprint" added to the facts. A damaged entry is built again. If the
+      cache cannot be written, `report` receives a line and nothing is kept.
     """
     slot, key = _name_of(name, files, settings)
     folder = cache_root() / f"{slot}-{key}"
     if folder.is_dir():
         try:
             return _read(folder)
-        except Exception as error:  # whatever damaged files lead to
+        except Exception as error:  # damaged files lead to errors of many types
             reason = " ".join(str(error).split())
             report(f"cache entry {folder} is damaged ({reason}); it is built anew")
     transitions, facts = build()
@@ -80,7 +78,7 @@ def cached(
 
 
 def _name_of(name: str, files: Sequence[pathlib.Path], settings: dict) -> tuple[str, str]:
-    """Returns (slot, key): a new key in the same slot makes the older entry outdated."""
+    """Returns (slot, key); a new key in the same slot replaces the older entry."""
     paths = [str(pathlib.Path(file).resolve()) for file in files]
     states = [[stat.st_size, stat.st_mtime_ns] for stat in map(os.stat, paths)]
     slot = f"{re.sub(r'[^A-Za-z0-9_.]+', '-', name)}-{_digest([paths, settings])[:8]}"
@@ -92,7 +90,7 @@ def _digest(value: Any) -> str:
 
 
 def _read(folder: pathlib.Path) -> Entry:
-    """Reads an entry; ValueError where its arrays are not the ones that were written."""
+    """Reads an entry; ValueError where its arrays have changed."""
     facts = json.loads((folder / "meta.json").read_text())
     arrays = [np.load(folder / f"{field}.npy", allow_pickle=False) for field in Transition._fields]
     transitions = Transition(*arrays)
@@ -107,7 +105,7 @@ def _read(folder: pathlib.Path) -> Entry:
 
 
 def _write(folder: pathlib.Path, transitions: Transition, facts: dict[str, Any]) -> None:
-    """Writes an entry under a temporary name and renames it: it is there whole or not at all."""
+    """Writes an entry under a temporary name and renames it when it is complete."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = pathlib.Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
     try:
@@ -118,7 +116,7 @@ def _write(folder: pathlib.Path, transitions: Transition, facts: dict[str, Any])
         plain[_ARRAYS] = {name: _digest(value.tolist()) for name, value in more.items()}
         (temporary / "meta.json").write_text(json.dumps(plain, indent=1, sort_keys=True))
         if folder.exists():
-            # damaged, or written by another process meanwhile; neither can be replaced in place
+            # a damaged entry, or one of another process; a folder cannot be replaced in place
             os.replace(folder, temporary / "old")
         os.replace(temporary, folder)
         shutil.rmtree(folder / "old", ignore_errors=True)
@@ -127,11 +125,11 @@ def _write(folder: pathlib.Path, transitions: Transition, facts: dict[str, Any])
 
 
 def _remove_outdated(slot: str, keep: pathlib.Path) -> None:
-    """Removes entries of the same slot: their source files have changed since."""
+    """Removes older entries of the same slot, whose source files have changed."""
     for entry in keep.parent.glob(f"{slot}-*"):
         if entry != keep:
             shutil.rmtree(entry, ignore_errors=True)
     for entry in keep.parent.glob(".writing-*"):
-        # left by a process that was killed; nobody writes for an hour
+        # left by a killed process: no entry takes an hour to write
         if time.time() - entry.stat().st_mtime > 3600:
             shutil.rmtree(entry, ignore_errors=True)

@@ -1,22 +1,21 @@
 """D4RL's HDF5 files, read by h5py alone.
 
 The reading rule is that of D4RL's `qlearning_dataset`, row by row:
-  - row i's next observation is the observation of row i + 1, also where the file has
-    `next_observations` of its own;
-  - a row with a timeout is left out (its successor belongs to another episode), even
-    if it is a terminal too;
-  - the very last row is left out (it has no successor);
-  - a terminal keeps its row with mask 0. Its next observation is then the first of the
-    following episode; the mask keeps it out of every target.
-Files without `timeouts` (kitchen): rows are counted, and the row at which the count
-reaches the time limit is taken as a timeout. Kitchen's episodes end at terminals, so this
-only costs a demonstration longer than the limit (280) one row in its middle. The
-reference starts the count at 1 instead of 0 after a terminal; so does this.
+  - The next observation of row i is the observation of row i + 1, even where the file has
+    `next_observations`.
+  - A row with a timeout is dropped (its successor belongs to another episode), even if it is a
+    terminal too.
+  - The last row of the file is dropped (it has no successor).
+  - A terminal keeps its row with mask 0. Its next observation is the first of the following
+    episode; the mask removes it from every target.
+In files without `timeouts` (kitchen), rows are counted, and the row at which the count reaches the
+time limit is a timeout. Kitchen's episodes end at terminals, so a demonstration longer than the
+limit (280) only loses one row in its middle. Like the reference, the count restarts at 1, not at
+0, after a terminal.
 
-In AntMaze's files the rewards and terminals were written afterwards, for the evaluation
-goal, and are out of step with `timeouts` (D4RL#77): an episode goes on after its
-terminal. The rule above holds all the same, and `episodes` counts the stretches between
-ends.
+In AntMaze's files the rewards and terminals were written afterwards, for the evaluation goal, and
+do not match `timeouts` (D4RL#77): an episode continues after its terminal. The rule above is
+applied nevertheless, and `episodes` counts the stretches between ends.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ _BLOCK = 1 << 20
 
 
 def folders(d4rl_dir: str | None = None) -> list[pathlib.Path]:
-    """Returns where files are looked for: `d4rl_dir`, $D4RL_DATASET_DIR, ~/.d4rl/datasets."""
+    """Returns the folders to search: `d4rl_dir`, $D4RL_DATASET_DIR, ~/.d4rl/datasets."""
     named = [d4rl_dir, os.environ.get("D4RL_DATASET_DIR")]
     return [pathlib.Path(name).expanduser() for name in named if name] + [
         pathlib.Path.home() / ".d4rl" / "datasets"
@@ -58,7 +57,7 @@ def find(source: D4rlSource, d4rl_dir: str | None = None) -> pathlib.Path:
     """Returns the path of a source's file.
 
     Raises:
-      UserError: it is in none of the folders. The line names them and the file.
+      UserError: no folder has the file; the line names the folders and the file.
     """
     places = folders(d4rl_dir)
     for folder in places:
@@ -77,17 +76,17 @@ def fetch(
     report: Callable[[str], None],
     base_url: str | None = None,
 ) -> pathlib.Path:
-    """Returns the path of a source's file; downloads it if an address is known.
+    """Returns the path of a source's file; downloads it if an address is given.
 
     Args:
-      source: which file.
-      d4rl_dir: a folder to look into first, and to download to.
+      source: the file's description.
+      d4rl_dir: folder to search first, and to download to.
       report: receives a line before a download.
-      base_url: the file's address without its name; None: $D4RL_BASE_URL. Without
-        either nothing is downloaded.
+      base_url: address of the folder of the file; None: $D4RL_BASE_URL. Nothing is downloaded
+        without an address.
 
     Raises:
-      UserError: the file is not there and cannot be downloaded.
+      UserError: the file is missing and cannot be downloaded.
     """
     base_url = base_url or os.environ.get("D4RL_BASE_URL")
     try:
@@ -101,14 +100,13 @@ def fetch(
 
 
 def download(url: str, target: pathlib.Path, report: Callable[[str], None]) -> None:
-    """Downloads a file; it has its name only when all of it is there.
+    """Downloads a file to a temporary name, checks it and renames it.
 
-    The bytes go to a ".part" file beside the target, which is removed again if anything
-    goes wrong. Its size must be the announced one and HDF5 must find it whole. The
-    sha256 is kept in `target`.sha256, as the command sha256sum writes it.
+    Its size must be the announced one and it must be a complete HDF5 file. Its sha256 is written
+    to `target`.sha256 in the format of the command sha256sum.
 
     Raises:
-      UserError: the address does not answer, or the file is cut off or no HDF5.
+      UserError: the address does not answer, or the file is cut off or not HDF5.
     """
     part = target.with_name(f"{target.name}.{os.getpid()}.part")
     digest = hashlib.sha256()
@@ -132,7 +130,7 @@ def download(url: str, target: pathlib.Path, report: Callable[[str], None]) -> N
         )
         os.replace(part, target)
     except UserError as error:
-        # the temporary name would only puzzle the reader
+        # name the target, not the temporary file
         line = str(error).replace(part.name, target.name)
         raise UserError(f"{line}; nothing was kept") from error
     except (OSError, ValueError, urllib.error.URLError) as error:
@@ -143,7 +141,7 @@ def download(url: str, target: pathlib.Path, report: Callable[[str], None]) -> N
 
 
 def _remove_old_parts(target: pathlib.Path) -> None:
-    """Removes what killed downloads of this file left; a live one writes all the time."""
+    """Removes files of killed downloads: those without a write for an hour."""
     for part in target.parent.glob(f"{target.name}.*.part"):
         if time.time() - part.stat().st_mtime > 3600:
             part.unlink(missing_ok=True)
@@ -152,12 +150,12 @@ def _remove_old_parts(target: pathlib.Path) -> None:
 def load(
     path: pathlib.Path, source: D4rlSource, report: Callable[[str], None]
 ) -> tuple[Transition, dict[str, Any]]:
-    """Reads a file into transitions; a second time from the cache.
+    """Reads a file into transitions, or takes them from the cache.
 
     Args:
       path: the HDF5 file.
-      source: the sizes that it must have, and the time limit.
-      report: receives lines on what is wrong with the cache.
+      source: its expected sizes and its time limit.
+      report: receives lines about problems with the cache.
 
     Returns:
       (float32 arrays, facts): "episodes", "episode_lengths" [episodes] (rows that were
@@ -186,7 +184,7 @@ def _read_file(path: pathlib.Path, source: D4rlSource) -> tuple[Transition, dict
         observation_dim=source.observation_dim,
         action_dim=source.action_dim,
     )
-    actions, clipped = clip_actions(transitions.actions, ACTION_LOW, ACTION_HIGH)
+    actions, clipped = clip_actions(np.asarray(transitions.actions), ACTION_LOW, ACTION_HIGH)
     facts = {
         "episodes": len(lengths),
         "episode_lengths": lengths,
@@ -198,12 +196,12 @@ def _read_file(path: pathlib.Path, source: D4rlSource) -> tuple[Transition, dict
 def from_columns(
     columns: dict[str, np.ndarray], max_episode_steps: int
 ) -> tuple[Transition, np.ndarray]:
-    """Applies the rule at the top of this file.
+    """Applies the rule in the module's docstring.
 
     Args:
       columns: observations [R, O], actions [R, A], rewards [R], terminals [R] (bool) and,
         where the file has them, timeouts [R] (bool).
-      max_episode_steps: the time limit that is counted to without timeouts.
+      max_episode_steps: time limit for files without timeouts.
 
     Returns:
       (transitions [N, ...], rows kept of each stretch between ends [episodes], empty where no
@@ -230,7 +228,7 @@ def from_columns(
 
 
 def count_timeouts(terminals: np.ndarray, max_episode_steps: int) -> np.ndarray:
-    """Returns the timeouts [R] that counting rows yields where the file has none.
+    """Returns timeouts [R] by counting rows, for a file that has none.
 
     Args:
       terminals: [R], bool.
@@ -243,13 +241,13 @@ def count_timeouts(terminals: np.ndarray, max_episode_steps: int) -> np.ndarray:
             timeouts[row] = True
             count = 0
         else:
-            # the reference resets the count before it adds this row
+            # the reference resets the count before it counts this row
             count = 1 if terminal else count + 1
     return timeouts
 
 
 def _check_sum(path: pathlib.Path) -> None:
-    """Compares a downloaded file with the sha256 that it had then."""
+    """Compares a downloaded file with its sha256 at the download."""
     beside = path.with_name(f"{path.name}.sha256")
     if not beside.is_file():
         return
@@ -263,7 +261,7 @@ def _check_sum(path: pathlib.Path) -> None:
 
 
 def _open(path: pathlib.Path) -> h5py.File:
-    """Opens an HDF5 file; UserError where it is cut off or something else."""
+    """Opens an HDF5 file; UserError where it is cut off or not HDF5."""
     import h5py
 
     try:
@@ -274,7 +272,7 @@ def _open(path: pathlib.Path) -> h5py.File:
 
 
 def read_columns(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """Reads the arrays of a file that `from_columns` takes, as float32 and bool.
+    """Reads the arrays for `from_columns` as float32 and bool.
 
     Raises:
       UserError: the file is cut off or damaged, lacks a key, or its arrays do not fit together.
@@ -284,13 +282,13 @@ def read_columns(path: pathlib.Path) -> dict[str, np.ndarray]:
             return _read_columns(file, path.name)
         except UserError:
             raise
-        # HDF5 reports damages by errors of many types, absurd sizes among them
+        # a damaged file leads to errors of many types, for example absurd sizes
         except Exception as error:
             reason = " ".join(f"{error}".split()) or type(error).__name__
             raise UserError(f"{path} is damaged ({reason}); download it anew") from error
 
 
-def _read_columns(file: h5py.File, name: str) -> dict[str, np.ndarray]:
+def _read_columns(file: Any, name: str) -> dict[str, np.ndarray]:
     """Reads the needed arrays as float32 and bool and checks that they fit together."""
     import h5py
 
@@ -309,7 +307,7 @@ def _read_columns(file: h5py.File, name: str) -> dict[str, np.ndarray]:
     for key in keys:
         flat = key not in ("observations", "actions")
         dataset = file[key]
-        # text cannot be converted while it is read; let the check say what it is
+        # text cannot be converted while reading; `check_array` refuses it
         numeric = dataset.dtype.kind in "fiub"
         array = dataset.astype(np.float32)[()] if numeric else np.asarray(dataset[()])
         if flat and array.shape == (rows, 1):

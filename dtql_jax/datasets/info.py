@@ -1,4 +1,4 @@
-"""What is known about a dataset; printed, logged and stored with every score."""
+"""The identity of a loaded dataset, stored with every score."""
 
 import dataclasses
 from typing import Any
@@ -8,15 +8,15 @@ from dtql_jax.envs.spec import EnvSpec
 
 @dataclasses.dataclass(frozen=True)
 class DatasetInfo:
-    """Identity and measures of a loaded dataset.
+    """Identity and sizes of a loaded dataset.
 
     Attributes:
       task: name in the registry, for example "pointmaze-umaze".
       source: "minari", "d4rl" or "generated".
-      dataset_id: Minari id or the HDF5 file's name. Generated data bears a name of
-        its own and never one of D4RL's.
+      dataset_id: Minari id or the HDF5 file's name. Generated data has names of its own,
+        never one of D4RL's.
       version: the dataset's own version ("v2"), "" where it has none.
-      path: where it lies on this machine.
+      path: folder or file on this machine.
       fingerprint: "sha256:..." over the arrays (names, dtypes, shapes, bytes).
       episodes: number of episodes.
       transitions: number of transitions (rows of the arrays).
@@ -24,10 +24,10 @@ class DatasetInfo:
       action_dim: A.
       observation_layout: parts of an observation vector in order, for example
         ("observation", "desired_goal"); ("observation",) where it is flat.
-      env: the environment that the data was recorded in and is evaluated in.
+      env: the environment of the data, in which policies are evaluated.
       reference_scores: (random, expert) returns for D4RL's normalised score, or None.
-      clipped_actions: number of action entries that lay beyond the action space and
-        were clipped to it.
+      clipped_actions: number of action entries outside the action space, clipped to it.
+      mujoco_version: MuJoCo version of the recording; "" where it is unknown.
     """
 
     task: str
@@ -44,6 +44,7 @@ class DatasetInfo:
     env: EnvSpec
     reference_scores: tuple[float, float] | None
     clipped_actions: int = 0
+    mujoco_version: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as a JSON-able dict."""

@@ -1,4 +1,4 @@
-"""A task's data from the first source that has it."""
+"""Loads a task's data from the first source that has it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import numpy as np
 
 from dtql_jax.datasets import store
 from dtql_jax.datasets.info import DatasetInfo
+from dtql_jax.datasets.physics import mujoco_version
 from dtql_jax.datasets.registry import get_task
 from dtql_jax.datasets.sources import GeneratedSource, Task
 from dtql_jax.envs.spec import EnvSpec
 from dtql_jax.errors import UserError, near_matches
 
 if TYPE_CHECKING:
-    # the processes of a collection import this package, and do without jax
+    # the processes of a collection import this package, and do not need jax
     from dtql_jax.types import Transition
 
 SOURCES = ("minari", "d4rl", "generated")
@@ -27,54 +28,13 @@ Progress = Callable[[int, int], None]
 Loaded = tuple["Transition", DatasetInfo, np.ndarray]
 
 
-def load(
-    task: str,
-    source: str = "auto",
-    *,
-    d4rl_dir: str | None = None,
-    transitions: int | None = None,
-    seed: int = 0,
-    behaviour_policy: str | None = None,
-    quiet: bool = False,
-    report: Report | None = None,
-    progress: Progress | None = None,
-) -> tuple[Transition, DatasetInfo]:
-    """Loads the data of a task.
-
-    Args:
-      task: name in the registry, for example "pointmaze-umaze" or "hopper-medium-v2".
-      source: "minari" (local, else downloaded), "d4rl" (an HDF5 file), "generated"
-        (collected here), or "auto": the first of them, in this order, that has it.
-        "generated:VARIANT" is another collection of the same task ("gymnasium-ant").
-      d4rl_dir: a folder with D4RL's files, looked into first.
-      transitions: how many to collect; None: the task's usual number. A number asks
-        for "generated", also where the source is "auto".
-      seed: of a collection; other sources have nothing to draw.
-      behaviour_policy: path of an .npz policy that plays in a collection (layout in
-        `datasets.policies`), or several separated by commas. It asks for "generated".
-      quiet: no lines and no progress bars on stderr.
-      report: receives each line instead of stderr.
-      progress: receives (transitions done, in all) of a collection, in place of a bar on stderr.
+def load(task: str, source: str = "auto", **options: Any) -> tuple[Transition, DatasetInfo]:
+    """Loads the data of a task; arguments and errors as for `load_episodes`.
 
     Returns:
       (arrays, info): C-contiguous float32 numpy arrays of all N transitions.
-
-    Raises:
-      UserError: the task or source is unknown, nothing has the data (one line says what
-        to do), or what was found is not valid.
     """
-    arrays, info, _ = load_episodes(
-        task,
-        source,
-        d4rl_dir=d4rl_dir,
-        transitions=transitions,
-        seed=seed,
-        behaviour_policy=behaviour_policy,
-        quiet=quiet,
-        report=report,
-        progress=progress,
-    )
-    return arrays, info
+    return load_episodes(task, source, **options)[:2]
 
 
 def load_episodes(
@@ -89,13 +49,30 @@ def load_episodes(
     report: Report | None = None,
     progress: Progress | None = None,
 ) -> Loaded:
-    """Loads the data of a task with the boundaries of its episodes.
+    """Loads the data of a task and the lengths of its episodes.
 
-    Arguments and errors are those of `load`.
+    Args:
+      task: name in the registry, for example "pointmaze-umaze" or "hopper-medium-v2".
+      source: "minari" (local, else downloaded), "d4rl" (an HDF5 file), "generated"
+        (collected here), or "auto": the first of them, in this order, that has the data.
+        "generated:VARIANT" is another collection of the same task ("gymnasium-ant").
+      d4rl_dir: a folder with D4RL's files, searched first.
+      transitions: how many to collect; None: the task's usual number. A number selects
+        "generated" where the source is "auto".
+      seed: seed of a collection; the other sources ignore it.
+      behaviour_policy: path of an .npz policy that acts in a collection (layout in
+        `collect.policies`), or several separated by commas. It selects "generated" too.
+      quiet: no lines and no progress bars on stderr.
+      report: receives each line instead of stderr.
+      progress: receives (transitions done, in all) of a collection instead of a progress bar.
 
     Returns:
       (arrays, info, lengths [episodes] int): the first lengths[0] rows of the arrays are the
-      first episode, and so on. D4RL's files have stretches between ends in place of episodes.
+      first episode, and so on. D4RL's files have stretches between ends instead of episodes.
+
+    Raises:
+      UserError: the task or source is unknown, no source has the data (one line says how to get
+        it), or the data found is not valid.
     """
     if quiet:
         report = _nowhere
@@ -109,19 +86,20 @@ def load_episodes(
     for name, value in (("transitions", transitions), ("behaviour_policy", behaviour_policy)):
         if value is not None and source not in ("auto", "generated"):
             raise UserError(
-                f"{name} ({value}) is for source 'generated'; {source!r} has all there are"
+                f"{name} ({value}) is for source 'generated'; {source!r} is always loaded whole"
             )
     if source == "auto":
-        asked = transitions is not None or behaviour_policy is not None
-        source = "generated" if asked else _first_source(entry, d4rl_dir, report)
+        collect = transitions is not None or behaviour_policy is not None
+        source = "generated" if collect else _first_source(entry, d4rl_dir, report)
     if source == "minari":
-        arrays, info, lengths = _load_minari(entry, report)
+        loaded = _load_minari(entry, report)
     elif source == "d4rl":
-        arrays, info, lengths = _load_d4rl(entry, d4rl_dir, report)
+        loaded = _load_d4rl(entry, d4rl_dir, report)
     else:
         options = {"transitions": transitions, "seed": seed, "behaviour_policy": behaviour_policy}
         options |= {"quiet": quiet, "progress": progress}
-        arrays, info, lengths = _load_generated(entry, variant, options, report)
+        loaded = _load_generated(entry, variant, options, report)
+    arrays, info, _ = loaded
     report(
         f"{entry.name}: {info.transitions:,} transitions, {info.episodes:,} episodes from source "
         f"{info.source!r}, dataset {info.dataset_id} ({info.fingerprint[:19]})"
@@ -129,21 +107,21 @@ def load_episodes(
     if info.clipped_actions:
         report(
             f"warning: {info.clipped_actions:,} of {arrays.actions.size:,} action entries of "
-            f"{info.dataset_id} lay beyond the action space and were clipped to it"
+            f"{info.dataset_id} were outside the action space and have been clipped to it"
         )
-    return arrays, info, lengths
+    return loaded
 
 
 def _first_source(task: Task, d4rl_dir: str | None, report: Report) -> str:
     """Returns the first source that has the data; downloads it where that is possible.
 
-    A dataset that is there but damaged counts as there, so that its error is seen.
+    A damaged dataset counts as present, so that its error is seen.
     """
     absent = []
     if task.minari is not None:
-        try:
-            from dtql_jax.datasets import minari
+        from dtql_jax.datasets import minari
 
+        try:
             minari.fetch(task.minari.dataset_ids, report)
             return "minari"
         except UserError as error:
@@ -156,16 +134,9 @@ def _first_source(task: Task, d4rl_dir: str | None, report: Report) -> str:
             return "d4rl"
         except UserError as error:
             absent.append(f"d4rl: {error}")
-    if task.generated is None:
-        absent.append(f"generated: {task.not_generated}")
-    else:
-        from dtql_jax.collect import generated
-
-        try:
-            generated.behaviour_files(task.generated, None)
-            return "generated"
-        except UserError as error:
-            absent.append(f"generated: {error}")
+    if task.generated is not None:
+        return "generated"
+    absent.append(f"generated: {task.not_generated}")
     raise UserError(f"no data for {task.name!r}; {'; '.join(absent)}")
 
 
@@ -174,22 +145,21 @@ def _load_minari(task: Task, report: Report) -> Loaded:
 
     if task.minari is None:
         raise UserError(f"Minari has no data for {task.name!r}; its sources: {_sources_of(task)}")
-    minari.fetch(task.minari.dataset_ids, report)
     names = task.minari.dataset_ids
+    minari.fetch(names, report)
     arrays, facts = minari.load(names, task.minari, report)
-    info = _minari_info(task, "minari", names, task.minari.env, arrays, facts)
-    return arrays, info, facts["episode_lengths"]
+    return _loaded(task, "minari", arrays, facts, task.minari.env, **_identity(names))
 
 
 def _load_generated(task: Task, variant: str, options: dict[str, Any], report: Report) -> Loaded:
+    # the only use of `collect` in this package
     from dtql_jax.collect import generated
     from dtql_jax.datasets import minari
 
     source = _generated_source(task, variant)
     name = generated.ensure(source, report=report, **options)
     arrays, facts = minari.load([name], source, report)
-    info = _minari_info(task, "generated", [name], source.env, arrays, facts)
-    return arrays, info, facts["episode_lengths"]
+    return _loaded(task, "generated", arrays, facts, source.env, **_identity([name]))
 
 
 def _generated_source(task: Task, variant: str) -> GeneratedSource:
@@ -208,33 +178,6 @@ def _generated_source(task: Task, variant: str) -> GeneratedSource:
     return known[variant] if variant else usual[0]
 
 
-def _minari_info(
-    task: Task,
-    source: str,
-    dataset_ids: Sequence[str],
-    env: EnvSpec,
-    arrays: Transition,
-    facts: dict[str, Any],
-) -> DatasetInfo:
-    root = store.datasets_root()
-    return DatasetInfo(
-        task=task.name,
-        source=source,
-        dataset_id="+".join(dataset_ids),
-        version="+".join(sorted({name.rpartition("-")[2] for name in dataset_ids})),
-        path=str(root / dataset_ids[0] if len(dataset_ids) == 1 else root),
-        fingerprint=facts["fingerprint"],
-        episodes=facts["episodes"],
-        transitions=len(arrays.rewards),
-        observation_dim=arrays.observations.shape[1],
-        action_dim=arrays.actions.shape[1],
-        observation_layout=env.observation_keys or ("observation",),
-        env=env,
-        reference_scores=None,
-        clipped_actions=facts["clipped_actions"],
-    )
-
-
 def _load_d4rl(task: Task, d4rl_dir: str | None, report: Report) -> Loaded:
     from dtql_jax.datasets import d4rl
 
@@ -243,21 +186,54 @@ def _load_d4rl(task: Task, d4rl_dir: str | None, report: Report) -> Loaded:
     file = task.d4rl[0]
     path = d4rl.fetch(file, d4rl_dir, report)
     arrays, facts = d4rl.load(path, file, report)
-    info = DatasetInfo(
-        task=task.name,
-        source="d4rl",
+    return _loaded(
+        task,
+        "d4rl",
+        arrays,
+        facts,
+        file.env,
         dataset_id=file.file_name,
         version=file.version,
         path=str(path),
+        reference_scores=file.reference_scores,
+    )
+
+
+def _identity(dataset_ids: Sequence[str]) -> dict[str, Any]:
+    """Returns the fields of `DatasetInfo` that name local Minari datasets."""
+    root = store.datasets_root()
+    versions = {
+        mujoco_version(store.metadata(name).get("requirements") or []) for name in dataset_ids
+    }
+    return {
+        "dataset_id": "+".join(dataset_ids),
+        "version": "+".join(sorted({name.rpartition("-")[2] for name in dataset_ids})),
+        "path": str(root / dataset_ids[0] if len(dataset_ids) == 1 else root),
+        "reference_scores": None,
+        "mujoco_version": versions.pop() if len(versions) == 1 else "",
+    }
+
+
+def _loaded(
+    task: Task,
+    source: str,
+    arrays: Transition,
+    facts: dict[str, Any],
+    env: EnvSpec,
+    **identity: Any,
+) -> Loaded:
+    info = DatasetInfo(
+        task=task.name,
+        source=source,
         fingerprint=facts["fingerprint"],
         episodes=facts["episodes"],
         transitions=len(arrays.rewards),
         observation_dim=arrays.observations.shape[1],
         action_dim=arrays.actions.shape[1],
-        observation_layout=("observation",),
-        env=file.env,
-        reference_scores=file.reference_scores,
+        observation_layout=env.observation_keys or ("observation",),
+        env=env,
         clipped_actions=facts["clipped_actions"],
+        **identity,
     )
     return arrays, info, facts["episode_lengths"]
 

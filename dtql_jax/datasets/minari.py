@@ -1,23 +1,23 @@
-"""Minari datasets, downloaded or collected here: all are read by these rules.
+"""Reads Minari datasets, downloaded or collected here, by these rules.
 
-Observations. A dict observation is put together in the order of the task's
-`EnvSpec.observation_keys`, exactly as the evaluation environment does it; an episode
-of T steps has T + 1 observations and gives T transitions.
+Observations. The parts of a dict observation are concatenated in the order of
+`EnvSpec.observation_keys`, as in the evaluation environment. An episode of T steps has T + 1
+observations and gives T transitions.
 
 Ends. A termination ends the task (mask 0); a truncation does not (mask 1).
 
-Mazes. Published maze data was recorded with `continuing_task=True`: nothing terminates,
-the recording goes on after the goal. For this project, as in D4RL, reaching the goal ends
-the task, and the evaluation environment has `continuing_task=False`. So a transition with a
-reward above 0 has mask 0. What follows depends on `reset_target`:
-  False (D4RL/antmaze): the goal stays, the agent stands at it and goes on to receive 1.
-    These are transitions of the task too, with mask 0 as well.
-  True (D4RL/pointmaze): Gymnasium-Robotics copies the goal into the step's observation
-    BEFORE it draws the next one. The transition that reaches the goal is therefore sound,
-    but the one after it starts with the old goal, is rewarded for the new one, and ends
-    with the new one in its next observation. A transition whose goal changes is left out.
+Mazes. Published maze data was recorded with `continuing_task=True`: nothing terminates, and the
+recording continues after the goal. Here, as in D4RL, reaching the goal ends the task, and the
+evaluation environment has `continuing_task=False`. A transition with a reward above 0 therefore has
+mask 0. The following transitions depend on `reset_target`:
+  False (D4RL/antmaze): the goal stays, and the agent at the goal continues to receive 1. These
+    transitions belong to the task too, with mask 0.
+  True (D4RL/pointmaze): Gymnasium-Robotics copies the goal into the observation of a step BEFORE
+    it draws the next goal. The transition that reaches the goal is therefore correct, but the one
+    after it starts with the old goal, is rewarded for the new one and has the new one in its next
+    observation. A transition whose goal changes is dropped.
 
-Actions beyond the action space are clipped and counted.
+Actions outside the action space are clipped and counted.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ def load(
     source: MinariSource | GeneratedSource,
     report: Callable[[str], None],
 ) -> tuple[Transition, dict[str, Any]]:
-    """Reads local datasets into one set of transitions; a second time from the cache.
+    """Reads local datasets into one set of transitions, or takes them from the cache.
 
     Args:
-      dataset_ids: Minari ids, put together in this order; all must be local.
-      source: the environment and the sizes that they must have.
-      report: receives lines on long readings and on what is wrong with the cache.
+      dataset_ids: Minari ids, concatenated in this order; all must be local.
+      source: their expected environment and sizes.
+      report: receives lines about long reads and problems with the cache.
 
     Returns:
       (float32 arrays, facts): "episodes", "episode_lengths" [episodes] (transitions of
@@ -83,11 +83,11 @@ def load(
 
 
 def fetch(dataset_ids: Sequence[str], report: Callable[[str], None]) -> None:
-    """Downloads those of the datasets that are not local, through Minari's own API.
+    """Downloads the datasets that are not local, with Minari's own API.
 
     Raises:
-      UserError: there is no network, Minari's extra for its remote is not installed, or
-        the download failed. The line says how to get the dataset otherwise.
+      UserError: there is no network, Minari's extra for its remote is not installed, or the
+        download failed. The line says how to get the dataset in another way.
     """
     absent = [name for name in dataset_ids if not store.is_local(name)]
     if not absent:
@@ -112,10 +112,10 @@ def fetch(dataset_ids: Sequence[str], report: Callable[[str], None]) -> None:
 
 
 def network_problem() -> str:
-    """Returns why Minari's remote cannot be reached, "" if it answers; takes at most 3 s.
+    """Returns why Minari's remote cannot be reached, "" if it answers, within 3 s.
 
-    Minari itself tries for 25 s before it gives up. The remote is $MINARI_REMOTE, as
-    Minari has it; HF_HUB_OFFLINE means no network.
+    Minari itself retries for 25 s. The remote is $MINARI_REMOTE, as in Minari; HF_HUB_OFFLINE
+    means no network.
     """
     remote = os.environ.get("MINARI_REMOTE", "hf://farama-minari")
     if remote.startswith("gcp:"):
@@ -132,11 +132,11 @@ def network_problem() -> str:
             urllib.request.urlopen(request, timeout=_NETWORK_SECONDS).close()
             answers.append("")
         except urllib.error.HTTPError:
-            answers.append("")  # it answers, if only to say that this is not the place
+            answers.append("")  # the host answers
         except (OSError, ValueError) as error:
             answers.append(f"{address} does not answer: {getattr(error, 'reason', error)}")
 
-    # looking up a host's name has no time limit of its own, hence the thread
+    # a thread, because the lookup of a host name has no time limit
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(_NETWORK_SECONDS)
@@ -144,10 +144,10 @@ def network_problem() -> str:
 
 
 def _download(dataset_id: str) -> None:
-    """Downloads into the store that Minari has at the moment, and looks whether all of it came."""
+    """Downloads into Minari's current store and checks that the dataset is complete."""
     import minari
 
-    # Minari reports on stdout, which belongs to the results of a command
+    # Minari prints to stdout, which is for the results of a command
     with contextlib.redirect_stdout(sys.stderr):
         try:
             minari.download_dataset(dataset_id)
@@ -156,7 +156,7 @@ def _download(dataset_id: str) -> None:
                 "it needs one more package: pip install 'minari[hf]', or 'minari[gcs]' for gcp://"
             ) from error
     dataset = open_dataset(dataset_id)
-    # the last episode is the part that a cut-off file lacks
+    # a cut-off file lacks the last episode
     for _ in dataset.storage.get_episodes([dataset.total_episodes - 1]):
         pass
 
@@ -256,15 +256,15 @@ def read_episodes(
 def from_minari_episode(
     episode: dict[str, Any], source: MinariSource | GeneratedSource
 ) -> Transition:
-    """Applies the rules at the top of this file to one episode of T steps.
+    """Applies the rules in the module's docstring to one episode of T steps.
 
     Args:
       episode: "observations" ([T + 1, O] or a dict of such arrays), "actions" [T, A],
         "rewards" [T], "terminations" [T].
-      source: the environment and the sizes that it must have.
+      source: its expected environment and sizes.
 
     Returns:
-      at most T transitions.
+      At most T transitions.
 
     Raises:
       UserError: its parts, sizes or lengths are not the expected ones.
@@ -299,10 +299,10 @@ def from_minari_episode(
 
 
 def check_environment(dataset_id: str, recorded: Any, env: EnvSpec) -> None:
-    """Checks that a dataset was recorded in the environment that it is evaluated in.
+    """Checks that a dataset was recorded in its evaluation environment.
 
-    Mazes may differ in where episodes start and which cells are goals (the "_Diverse_GR"
-    variants, "r" and "g" in the map), never in their walls.
+    Mazes may differ in their start and goal cells (the "_Diverse_GR" variants, "r" and "g" in the
+    map), but not in their walls.
 
     Args:
       dataset_id: for the message.

@@ -1,7 +1,7 @@
-"""All tasks: where their data comes from and where policies trained on it are evaluated.
+"""All tasks, with the sources of their data and their evaluation environments.
 
-Generated data of D4RL's tasks is recorded in the environment of D4RL's files, as near as
-today's MuJoCo has it, and bears names of its own.
+Generated data of D4RL's tasks is recorded in the environment of D4RL's files, rebuilt on today's
+MuJoCo, and has names of its own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dtql_jax.datasets.sources import D4rlSource, GeneratedSource, MinariSource,
 from dtql_jax.envs.spec import EnvSpec
 from dtql_jax.errors import UserError, near_matches
 
-# every action space of these tasks is [-1, 1] in each entry
+# the action space of all tasks is [-1, 1] in each entry
 ACTION_LOW, ACTION_HIGH = -1.0, 1.0
 
 
@@ -24,7 +24,7 @@ def get_task(name: str) -> Task:
     antmaze-umaze with the v0 file as its D4RL source.
 
     Raises:
-      UserError: no such task, or no such version of it in D4RL.
+      UserError: the task is unknown, or D4RL has no such version of it.
     """
     if name in TASKS:
         return TASKS[name]
@@ -44,7 +44,7 @@ def _gym_tasks() -> list[Task]:
 
     Minari's sets were recorded in the -v5 environments. D4RL's come from -v2, whose
     models and rewards the -v4 environments kept and -v5 changed (hopper, walker2d).
-    What is generated is as good as the policies that play, so its name has no level.
+    The names of generated datasets have no level, because it depends on the policies.
     """
     # environment, sizes, D4RL's scores, rows of D4RL's medium-replay, generated a second
     bodies = {
@@ -97,8 +97,8 @@ def _gym_tasks() -> list[Task]:
     return tasks
 
 
-# Minari's antmaze data was recorded with these starts (r) and goals (g): its umaze goes from
-# the lower left to the upper left, the other way round than D4RL's.
+# Start (r) and goal (g) of Minari's antmaze data: its umaze goes from the lower left to the upper
+# left, and D4RL's in the opposite direction.
 _MINARI_UMAZE = [
     [1, 1, 1, 1, 1],
     [1, "g", 0, 0, 1],
@@ -106,7 +106,7 @@ _MINARI_UMAZE = [
     [1, "r", 0, 0, 1],
     [1, 1, 1, 1, 1],
 ]
-# Starts and goals of D4RL's evaluation, on the walls that Gymnasium-Robotics has too.
+# Start and goal of D4RL's evaluation; Gymnasium-Robotics has the same walls.
 _D4RL_UMAZE = [
     [1, 1, 1, 1, 1],
     [1, "r", 0, 0, 1],
@@ -137,7 +137,7 @@ _LARGE = [
 ]
 
 
-# where D4RL's "play" data goes, (row, column) of its maps; "diverse" data goes anywhere
+# goal cells of D4RL's "play" data, (row, column) of its maps; "diverse" data uses all free cells
 _PLAY_GOALS = {
     "umaze": "evaluation",
     "medium": [[2, 6], [5, 1], [6, 5]],
@@ -146,10 +146,10 @@ _PLAY_GOALS = {
 
 
 def _antmaze_tasks() -> list[Task]:
-    """The six AntMazes; an episode of evaluation ends at the goal or after its time.
+    """The six AntMazes; an evaluation episode ends at the goal or at the time limit.
 
-    Minari (AntMaze_*-v4): 31 entries, position, the ant's 27 numbers, goal. D4RL: 29
-    entries, the goal not among them. Both ants' data can be generated.
+    Observations of Minari (AntMaze_*-v4) have 31 entries: position, 27 numbers of the ant, goal.
+    Those of D4RL have 29, without the goal. Data of both ants can be generated.
     """
     start = "Ant_maze"
     tasks = {
@@ -274,10 +274,10 @@ def _adroit_tasks() -> list[Task]:
 def _kitchen_tasks() -> list[Task]:
     """Four subtasks in a kitchen; a return of 0 to 4 counts those completed.
 
-    Minari's data was recorded without an end and with the number of subtasks done so
-    far as each step's reward; evaluation counts each subtask once and ends with the
-    fourth, as D4RL does. D4RL's observations have 60 entries (the goal among them and no
-    velocities) where Gymnasium-Robotics' have 59.
+    Minari's data was recorded without termination and with the number of completed subtasks as
+    the reward of each step. Evaluation counts each subtask once and ends with the fourth, as in
+    D4RL. D4RL's observations have 60 entries (with the goal, without velocities),
+    Gymnasium-Robotics' have 59.
     """
     slider = ["microwave", "kettle", "light switch", "slide cabinet"]
     burner = ["microwave", "kettle", "bottom burner", "light switch"]
@@ -305,7 +305,7 @@ def _kitchen_tasks() -> list[Task]:
                 "kitchen",
                 MinariSource((f"D4RL/kitchen/{kind}-v2",), env, 59, 9),
                 (D4rlSource(file, "v0", old, 60, 9, (0.0, 4.0)),),
-                # chance completes a subtask now and then: enough to try everything, not to learn
+                # random actions rarely complete a subtask: enough for a trial, not for learning
                 generated_variants=(
                     GeneratedSource(
                         f"dtql_jax/kitchen-random/{kind}",
@@ -326,7 +326,7 @@ def _kitchen_tasks() -> list[Task]:
 
 
 def _pointmaze_tasks() -> list[Task]:
-    """A ball in a maze with start and goal anywhere: the task that runs on any machine."""
+    """A ball in a maze, with random start and goal: the tasks that run on any machine."""
     tasks = []
     sizes = {"umaze": ("UMaze", 300), "medium": ("Medium", 600), "large": ("Large", 800)}
     for size, (maze, steps) in sizes.items():

@@ -1,8 +1,7 @@
-"""Where a task's data comes from: the records that the registry is made of.
+"""The types of the registry: tasks and the sources of their data.
 
-A task has up to three sources, and each source its own evaluation environment: D4RL's
-ant is not Gymnasium-Robotics' ant, and a dataset is evaluated only in the environment
-that it was recorded in.
+A task has up to three sources, each with its own evaluation environment: D4RL's ant is not
+Gymnasium-Robotics' ant, and a dataset is evaluated only in the environment of its recording.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ class MinariSource:
     """Datasets in Minari's store, published or collected elsewhere.
 
     Attributes:
-      dataset_ids: Minari ids; several are put together in this order.
-      env: the environment that they were recorded in.
-      observation_dim: O of the flat observation (`env.observation_keys` put together).
+      dataset_ids: Minari ids; several are concatenated in this order.
+      env: the environment of the recording.
+      observation_dim: O of the flat observation (`env.observation_keys` concatenated).
       action_dim: A.
     """
 
@@ -37,7 +36,7 @@ class D4rlSource:
     Attributes:
       file_name: its original name.
       version: "v0", "v1" or "v2".
-      env: its environment, as near as today's MuJoCo has it.
+      env: its environment, rebuilt on today's MuJoCo.
       observation_dim: O.
       action_dim: A.
       reference_scores: returns of a random policy and of the expert; D4RL's score is
@@ -58,18 +57,18 @@ class GeneratedSource:
 
     Attributes:
       dataset_name: Minari id without version; never one of D4RL's names.
-      collector: name of what plays, in `datasets.behaviours`.
-      env: the environment that it is recorded and evaluated in.
+      collector: name of the behaviour in `collect.behaviours`.
+      env: the environment of recording and evaluation.
       observation_dim: O of the flat observation.
       action_dim: A.
-      transitions: how many are collected unless told otherwise.
-      transitions_per_second: measured on one core; the cost is printed from it.
-      bytes_per_transition: of Minari's HDF5, measured.
-      policy: name of the shipped policies in `datasets.policies`, which a file from the user
-        takes the place of; "": the collector has no need of a policy.
-      settings: JSON-able keyword arguments of the collector.
-      episode_steps: steps that cut a recorded episode; 0: the evaluation's time limit.
-      variant: tells the generated data of one task apart ("d4rl-ant", "gymnasium-ant").
+      transitions: default number of transitions.
+      transitions_per_second: measured on one core, for the reported cost.
+      bytes_per_transition: measured size in Minari's HDF5 file.
+      policy: name of the shipped policies in `collect.policies`, unless the user gives files;
+        "": the behaviour needs no policy.
+      settings: JSON-able keyword arguments of the behaviour.
+      episode_steps: time limit of a recorded episode; 0: that of the evaluation.
+      variant: name of this collection among those of a task ("d4rl-ant", "gymnasium-ant").
     """
 
     dataset_name: str
@@ -99,9 +98,9 @@ class Task:
       name: for example "antmaze-umaze"; no version, versions belong to datasets.
       domain: "gym", "antmaze", "adroit", "kitchen" or "pointmaze".
       minari: Minari's data, or None.
-      d4rl: D4RL's files, the default version first; () where there is none.
+      d4rl: D4RL's files, the default version first; () without any.
       generated: data collected here, or None.
-      generated_variants: other data that can be collected instead, chosen by its variant.
+      generated_variants: other collections, chosen by their variant.
       not_generated: why `generated` is None.
     """
 

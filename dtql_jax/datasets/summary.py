@@ -1,4 +1,4 @@
-"""Numbers that describe a dataset at a glance: returns, lengths, actions, ends."""
+"""Summary statistics of a dataset: returns, lengths, rewards, actions, ends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def episode_returns(rewards: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
     Args:
       rewards: [N], episode after episode.
-      lengths: [episodes], rows of each; 0 where none was kept.
+      lengths: [episodes], rows of each; 0 where all rows were dropped.
     """
     sums = np.concatenate([[0.0], np.cumsum(rewards, dtype=np.float64)])
     ends = np.cumsum(lengths)
@@ -25,7 +25,7 @@ def episode_returns(rewards: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 
 def summarise(transitions: Transition, lengths: np.ndarray) -> dict[str, Any]:
-    """Returns, JSON-able, what there is to say about a dataset's numbers.
+    """Returns summary statistics of a dataset, JSON-able.
 
     Args:
       transitions: arrays with N rows.
@@ -35,7 +35,7 @@ def summarise(transitions: Transition, lengths: np.ndarray) -> dict[str, Any]:
       "returns", "lengths", "rewards": {"min", "5 %", "25 %", "50 %", "75 %", "95 %", "max",
       "mean"}; "rewarded_episodes": share of episodes with a reward above 0; "terminals":
       number of transitions with mask 0; "actions": for each entry {"min", "mean", "max",
-      "at_bounds"} (the share of it that is at a bound of the action space).
+      "at_bounds"} (share of its values at a bound of the action space).
     """
     rewards = np.asarray(transitions.rewards)
     best = np.maximum.reduceat(rewards, _starts(lengths)) > 0

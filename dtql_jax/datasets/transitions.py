@@ -1,8 +1,8 @@
 """Transitions from episodes: pure functions on numpy arrays, N transitions each.
 
-Offline data knows two kinds of ends. A *terminal* ends the task: nothing follows, the
-bootstrap mask is 0. A *timeout* only ends the recording: the mask stays 1. No function
-here forms a transition whose next observation belongs to another episode.
+Offline data has two kinds of ends. A *terminal* ends the task: nothing follows, and the bootstrap
+mask is 0. A *timeout* only ends the recording: the mask stays 1. No transition has a next
+observation of another episode.
 """
 
 from __future__ import annotations
@@ -29,9 +29,8 @@ def from_episode(
       observations: [T + 1, O]; the last is the one after the last action.
       actions: [T, A].
       rewards: [T].
-      terminals: [T], true where the task ended. Truncations are not asked for: they
-        are no ends.
-      keep: [T], false for transitions to be left out; None keeps all.
+      terminals: [T], true where the task ended. Truncations are not ends.
+      keep: [T], false for transitions to drop; None keeps all.
 
     Returns:
       float32 arrays of the kept transitions, in order.
@@ -60,7 +59,7 @@ def from_episode(
 
 
 def concatenate(parts: Sequence[Transition]) -> Transition:
-    """Puts transitions one after another into contiguous arrays.
+    """Concatenates transitions into contiguous arrays.
 
     Raises:
       UserError: there are no parts, or they have different widths.
@@ -86,8 +85,8 @@ def validate(
 
     Args:
       transitions: arrays with N rows.
-      name: the dataset, for the message.
-      episodes: number of ends (terminals and timeouts) that were found.
+      name: name of the dataset for the message.
+      episodes: number of ends (terminals and timeouts) found.
       observation_dim: expected O; None: any.
       action_dim: expected A; None: any.
 
@@ -127,7 +126,7 @@ def validate(
 
 
 def check_array(array: np.ndarray, name: str, *, rows: int, ndim: int) -> None:
-    """Checks one array of numbers: its kind, shape and that all of it is finite.
+    """Checks the type and shape of an array, and that all entries are finite.
 
     Args:
       array: the array.
@@ -145,7 +144,7 @@ def check_array(array: np.ndarray, name: str, *, rows: int, ndim: int) -> None:
         raise UserError(f"{name} have shape {array.shape}; expected {expected}")
     if len(array) != rows:
         raise UserError(f"{name} have {len(array)} rows; expected {rows}")
-    # a sum is finite only if (almost surely) all of it is, and needs no array of flags
+    # a finite sum shows (almost surely) that all entries are finite, without an array of flags
     if array.dtype.kind == "f" and not np.isfinite(array.sum(dtype=np.float64)):
         finite = np.isfinite(array)
         if finite.all():
@@ -160,10 +159,10 @@ def check_array(array: np.ndarray, name: str, *, rows: int, ndim: int) -> None:
 def clip_actions(
     actions: np.ndarray, low: float | np.ndarray, high: float | np.ndarray
 ) -> tuple[np.ndarray, int]:
-    """Clips actions to the action space; human demonstrations go beyond it.
+    """Clips actions to the action space, which human demonstrations exceed.
 
-    An action outside [low, high] has no pre-image under tanh, so the likelihood terms
-    of the losses would be NaN.
+    An action outside [low, high] has no inverse under tanh, so the likelihood terms of the losses
+    would be NaN.
 
     Args:
       actions: [N, A].
@@ -188,7 +187,7 @@ def transform_rewards(rewards: np.ndarray, scale: float, shift: float) -> np.nda
 def fingerprint(transitions: Transition) -> str:
     """Returns "sha256:..." over the names, dtypes, shapes and bytes of the arrays.
 
-    Two datasets have the same fingerprint exactly if training on them is the same.
+    Datasets with the same fingerprint give the same training.
     """
     digest = hashlib.sha256()
     for name, array in transitions._asdict().items():

@@ -1,5 +1,6 @@
 """load(): which source it takes, what it says, and what it hands out."""
 
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -55,6 +56,7 @@ def test_auto_collects_where_nothing_else_has_the_data(lines):
     assert (info.source, info.transitions) == ("generated", 150)
     assert lines == []
     assert len(arrays.rewards) == 150
+    assert info.mujoco_version == importlib.metadata.version("mujoco")
     again, _ = load("pointmaze-umaze", "generated", transitions=150, report=lines)
     np.testing.assert_array_equal(arrays.observations, again.observations)
     assert not any(line.startswith("collecting") for line in lines)
@@ -73,6 +75,7 @@ def test_what_is_known_of_a_minari_dataset(lines):
     assert info.env == EnvSpec("Hopper-v5", 1000)
     # D4RL's reference scores do not belong to Minari's data
     assert info.reference_scores is None
+    assert info.mujoco_version == ""  # this dataset has no requirements
     json.dumps(info.to_dict())
 
 
@@ -85,7 +88,7 @@ def test_what_is_known_of_a_d4rl_file(tmp_path, lines):
     assert (info.episodes, info.transitions, info.clipped_actions) == (2, 3, 1)
     assert info.env == EnvSpec("Hopper-v4", 1000)
     assert info.reference_scores == (-20.272305, 3234.3)
-    assert "warning: 1 of 9 action entries of hopper_medium-v2.hdf5 lay beyond" in lines[-1]
+    assert "warning: 1 of 9 action entries of hopper_medium-v2.hdf5 were outside" in lines[-1]
     for array in arrays:
         assert array.dtype == np.float32
         assert array.flags.c_contiguous
