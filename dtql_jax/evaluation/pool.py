@@ -28,12 +28,14 @@ _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from dtql_jax.evaluation.pool import serve; serve(int(sys.argv[2]))"
 )
+# Longest wait for one answer in seconds; the first one includes making the environments.
+_TIMEOUT = 600.0
 # A worker steps one environment at a time; more threads would take cores from other workers.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 class SimulatorError(RuntimeError):
-    """An environment failed, or a worker process died."""
+    """An environment failed, or a worker process died or hangs."""
 
 
 class Step(NamedTuple):
@@ -209,6 +211,10 @@ class _Worker:
 
     def receive(self) -> Any:
         try:
+            if not self._connection.poll(_TIMEOUT):
+                raise SimulatorError(
+                    f"evaluation worker {self._number} gave no answer for {_TIMEOUT:g} s"
+                )
             failure, answer = self._connection.recv()
         except (EOFError, OSError):
             with contextlib.suppress(subprocess.TimeoutExpired):

@@ -1,4 +1,4 @@
-"""Scores that the paper reports for DTQL, and when a score may be set beside them.
+"""DTQL's scores in the paper.
 
 Source: Chen, Wang, Zhou, "Diffusion Policies creating a Trust Region for Offline Reinforcement
 Learning", NeurIPS 2024, arXiv 2405.19690, Table 1: D4RL's normalised scores of the last
@@ -13,12 +13,12 @@ AS_CITED = "Chen et al. 2024, arXiv 2405.19690, as cited"
 
 
 class Published(NamedTuple):
-    """One number of the paper.
+    """One score of the paper.
 
     Attributes:
       score: D4RL's normalised score, 0 to 100 and above.
-      dataset: D4RL's file that it was made with.
-      source: where the number stands.
+      dataset: D4RL's name of the dataset.
+      source: paper and table.
     """
 
     score: float
@@ -52,12 +52,12 @@ _SCORES = {
 
 
 def paper_score(task: str, source: str, version: str) -> Published | None:
-    """DTQL's score in the paper, only where task, data source and data version are the paper's.
+    """Returns DTQL's score in the paper; None unless task, source and version are the paper's.
 
     Args:
       task: name in the registry, with or without a version.
-      source: of the data: "d4rl" alone is the paper's.
-      version: of the dataset, "v2".
+      source: the data source; the paper's is "d4rl".
+      version: the dataset's version, for example "v2".
 
     >>> paper_score("hopper-medium", "d4rl", "v2").score
     99.6

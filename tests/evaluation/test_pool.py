@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 
+from dtql_jax.evaluation import pool
 from dtql_jax.evaluation.pool import SimulatorError
 from dtql_jax.evaluation.rollout import Evaluator, episode_seed, evaluate
 
@@ -36,6 +37,20 @@ def assert_gone(pids, seconds=10.0):
     while any(alive(pid) for pid in pids):
         assert time.monotonic() < deadline, f"still running: {[p for p in pids if alive(p)]}"
         time.sleep(0.05)
+
+
+def test_a_worker_that_hangs_ends_the_run(drive, car, monkeypatch):
+    def stopping(*rows):
+        os.kill(evaluator.worker_pids[0], signal.SIGSTOP)
+        return drive(*rows)
+
+    with Evaluator(car, [1], 1, workers=1) as evaluator:
+        evaluator.run(drive, 1)
+        pids = evaluator.worker_pids
+        monkeypatch.setattr(pool, "_TIMEOUT", 0.5)
+        with pytest.raises(SimulatorError, match="worker 0 gave no answer"):
+            evaluator.run(stopping, 1)
+    assert_gone(pids)
 
 
 def test_a_dead_worker_ends_the_run_in_one_line_and_the_evaluator_stays_usable(drive, car):
