@@ -52,4 +52,4 @@ def main(data="pointmaze-umaze", steps=2_000, episodes=20, **options):
 
 
 if __name__ == "__main__":
-    main(source="generated")
+    main()

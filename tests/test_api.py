@@ -1,5 +1,7 @@
 """The Python API: own arrays, files and environments; scores; policies to go; wrong input."""
 
+import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -7,14 +9,20 @@ import gymnasium
 import h5py
 import numpy as np
 import pytest
+from absl import flags
 
 import dtql_jax
+from dtql_jax.commands import runner, train
 from dtql_jax.datasets.own import bound_of, read_data
+from dtql_jax.datasets.registry import TASKS
 from dtql_jax.envs.spec import EnvSpec
 from dtql_jax.errors import UserError
+from dtql_jax.presets import parts
+from dtql_jax.presets.arguments import configuration
 from examples import own_algorithm
 from examples import own_data_and_environment as own
 
+ROOT = Path(__file__).parents[1]
 TINY = {"steps": 30, "batch_size": 32, "quiet": True}
 SMALL = {"algorithm": "bc", "settings": {"hidden_dim": 16}}
 
@@ -67,7 +75,7 @@ def test_rewards_are_scaled_and_shifted() -> None:
     assert losses[0] != losses[1]
     with pytest.raises(UserError, match="no environment is known"):
         run.evaluate()
-    with pytest.raises(UserError, match="yours has its own"):
+    with pytest.raises(UserError, match="not your own"):
         dtql_jax.train(data, algorithm=algorithm, settings={"a": 1})
 
 
@@ -126,6 +134,78 @@ def test_a_minari_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert trained.evaluate(episodes=2).lengths.tolist() == [[20, 20]]
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_a_task_means_what_the_command_means(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The configuration that reaches the data is the one that reaches the command's run."""
+
+    class Reached(Exception):
+        """Ends the training before it reads data."""
+
+    def reach(config: Any, *_: Any, **__: Any) -> None:
+        raise Reached(config if isinstance(config, dict) else config.to_dict())
+
+    monkeypatch.setattr(parts, "load_data", reach)
+    monkeypatch.setattr(runner, "start", reach)
+    line = make_line("train", f"ENV={task}")
+    assert line[:4] == [".venv/bin/python", "-m", "dtql_jax", "train"]
+    before = set(flags.FLAGS)
+    monkeypatch.setattr("sys.argv", ["dtql-jax train", *line[4:]])
+    try:
+        with pytest.raises(Reached) as command:
+            train.main()
+    finally:
+        for name in set(flags.FLAGS) - before:
+            delattr(flags.FLAGS, name)
+        flags.FLAGS.unparse_flags()
+    with pytest.raises(Reached) as python:
+        dtql_jax.train(task, quiet=True)
+    assert python.value.args == command.value.args
+    assert python.value.args[0]["task"] == task
+
+
+def make_line(*arguments: str) -> list[str]:
+    """The command that a target of the Makefile runs."""
+    words = ["make", "--dry-run", "--old-file=.venv/.ready", *arguments]
+    ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    return shlex.split(ended.stdout.strip().splitlines()[-1])
+
+
+def test_single_arguments_change_the_preset() -> None:
+    preset = configuration("antmaze-umaze")
+    changed = configuration(
+        "antmaze-umaze",
+        settings={"alpha": 7.0},
+        steps=np.int64(70),
+        batch_size=7,
+        transitions=700,
+        d4rl_dir=Path("a/b"),
+    )
+    found = {k: v for k, v in changed.items() if v != preset[k] and k != "algorithm"}
+    assert found == {
+        "train_steps": 70,
+        "batch_size": 7,
+        "data_transitions": 700,
+        "d4rl_dir": "a/b",
+    }
+    assert changed["algorithm"] == preset["algorithm"] | {"alpha": 7.0}
+    assert configuration("antmaze-umaze", "quick")["train_steps"] == 10_000
+    own_one = configuration("antmaze-umaze", algorithm=own_algorithm.reward_weighted_regression())
+    assert own_one["pretrain_steps"] == 0 and own_one["batch_size"] == 2048
+
+
+def test_one_line_names_the_preset(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(parts, "load_data", stop)
+    with pytest.raises(KeyboardInterrupt):
+        dtql_jax.train("antmaze-umaze", steps=7, settings={"alpha": 2.0})
+    expected = "dtql on antmaze-umaze: preset paper, changed: steps, alpha"
+    assert expected in capsys.readouterr().err.splitlines()
+
+
 def mapping(**changes: Any) -> dict[str, Any]:
     fields = own.record(40)._asdict() | changes
     return {name: value for name, value in fields.items() if value is not None}
@@ -145,6 +225,13 @@ def mapping(**changes: Any) -> dict[str, Any]:
         (mapping(), {"env": 3}, "expected a Gymnasium id"),
         (mapping(), {"env": own.Line}, "has no time limit"),
         ("pointmaze-umze", {}, "did you mean pointmaze-umaze"),
+        ("antmaze-umaze", {"preset": "slow"}, "no preset 'slow'; known: paper, quick"),
+        ("antmaze-umaze", {"steps": 0}, "^steps is 0; expected at least 1"),
+        ("antmaze-umaze", {"batch_size": "many"}, "^batch_size is 'many'; expected int"),
+        ("antmaze-umaze", {"transitions": -1}, "^transitions is -1; expected at least 0"),
+        ("antmaze-umaze", {"batchsize": 3}, "no argument 'batchsize'; did you mean batch_size"),
+        ("antmaze-umaze", {"settings": {"alhpa": 3.0}}, "did you mean alpha"),
+        (mapping(), {"source": "minari"}, "no argument 'source' for own data"),
         (mapping(), {"algorithm": "dtlq", "settings": {"max_action": 2.0}}, "did you mean dtql"),
     ],
 )

@@ -36,7 +36,9 @@ def test_quickstart(
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
     monkeypatch.setenv("DTQL_JAX_CACHE", str(tmp_path / "cache"))
     small = {"hidden_dim": 16, "num_candidates": 4}
-    score = quickstart.main(out=tmp_path / "policy.zip", transitions=2_000, settings=small, **TINY)
+    score = quickstart.main(
+        out=tmp_path / "policy.zip", transitions=2_000, pretrain_steps=10, settings=small, **TINY
+    )
     assert score.name == "success rate"
     assert f"success rate {score.mean:.1f}" in capsys.readouterr().out
     policy = dtql_jax.load_policy(tmp_path / "policy.zip")

@@ -14,6 +14,7 @@ and `dtql_jax.train(TASK)` start from. Presets:
 import ml_collections
 
 from dtql_jax.algorithms import make_algorithm
+from dtql_jax.algorithms.base import Algorithm
 from dtql_jax.datasets.registry import get_task
 from dtql_jax.errors import UserError, near_matches
 from dtql_jax.presets import baselines, dtql
@@ -101,7 +102,7 @@ def get_config(spec: str = DEFAULT) -> ml_collections.ConfigDict:
     return config
 
 
-def has_pretraining(algorithm: str) -> bool:
+def has_pretraining(algorithm: str | Algorithm) -> bool:
     """Whether an algorithm trains its critics and diffusion model before its policy."""
-    made = make_algorithm(algorithm, {})
+    made = make_algorithm(algorithm, {}) if isinstance(algorithm, str) else algorithm
     return made.pretrain_step is not made.train_step

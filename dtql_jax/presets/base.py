@@ -7,6 +7,16 @@ from dtql_jax.algorithms import default_settings
 
 def base_config(task: str, preset: str, algorithm: str) -> ml_collections.ConfigDict:
     """Returns a whole configuration with the library's defaults."""
+    config = run_config(task, preset)
+    config.algorithm = ml_collections.ConfigDict(default_settings(algorithm))
+    config.algorithm.name = algorithm
+    if "decay_steps" in config.algorithm:
+        config.algorithm.decay_steps = 0  # training updates of the cosine; 0: train_steps
+    return config
+
+
+def run_config(task: str = "", preset: str = "") -> ml_collections.ConfigDict:
+    """Returns the defaults of every field outside `config.algorithm`."""
     config = ml_collections.ConfigDict()
 
     config.task = task  # name in the registry: `dtql-jax train --help` lists them
@@ -37,9 +47,4 @@ def base_config(task: str, preset: str, algorithm: str) -> ml_collections.Config
     config.reward_standardise = False  # rewards first to mean 0, deviation 1 over the dataset
     config.reward_scale = 1.0  # rewards are trained as reward * scale + shift
     config.reward_shift = 0.0  # -1 in the AntMazes, as in the paper
-
-    config.algorithm = ml_collections.ConfigDict(default_settings(algorithm))
-    config.algorithm.name = algorithm
-    if "decay_steps" in config.algorithm:
-        config.algorithm.decay_steps = 0  # training updates of the cosine; 0: train_steps
     return config

@@ -3,6 +3,7 @@
 `dtql_jax.train("antmaze-umaze")` and `dtql-jax train --env=antmaze-umaze` both come through here.
 """
 
+import math
 import time
 from typing import Any
 
@@ -13,7 +14,7 @@ from dtql_jax.algorithms.base import Algorithm
 from dtql_jax.datasets import DatasetInfo, load
 from dtql_jax.datasets.transitions import transform_rewards
 from dtql_jax.errors import UserError
-from dtql_jax.presets.base import base_config
+from dtql_jax.presets.base import run_config
 from dtql_jax.training import background
 from dtql_jax.training.progress import Progress
 from dtql_jax.training.trainer import TrainerConfig
@@ -21,14 +22,22 @@ from dtql_jax.types import Transition
 
 # fields that the records of older runs lack, with the value that they were trained with
 _ADDED: dict[str, Any] = {"wandb": False, "eval_overlap": "off"}
+_LARGEST = 2**31 - 1
 _RANGES = {
+    "seed": (0, _LARGEST - 4096),
     "seeds": (1, 4096),
-    "seed": (0, 2**31 - 4097),
-    "eval_episodes": (1, 2**31),
-    "final_eval_episodes": (0, 2**31),
-    "record_episodes": (0, 2**31),
-    "eval_envs": (0, 2**31),
-    "eval_workers": (-1, 2**31),
+    "batch_size": (1, _LARGEST),
+    "pretrain_steps": (0, _LARGEST),
+    "train_steps": (1, _LARGEST),
+    "updates_per_call": (1, _LARGEST),
+    "log_every": (1, _LARGEST),
+    "eval_every": (1, _LARGEST),
+    "eval_episodes": (1, _LARGEST),
+    "final_eval_episodes": (0, _LARGEST),
+    "eval_envs": (0, _LARGEST),
+    "eval_workers": (-1, _LARGEST),
+    "checkpoint_every": (1, _LARGEST),
+    "record_episodes": (0, _LARGEST),
     "data_transitions": (0, 2**63),
     "data_seed": (0, 2**63),
 }
@@ -44,29 +53,37 @@ def algorithm_of(config: dict[str, Any]) -> Algorithm:
 
 
 def trainer_config(config: dict[str, Any]) -> TrainerConfig:
-    """Returns the loop's settings of a configuration; UserError where a field is out of range."""
-    _check_types(config)
-    for name, (least, most) in _RANGES.items():
-        if config[name] < least:
-            raise UserError(f"{name} is {config[name]}; expected at least {least}")
-        if config[name] > most:
-            raise UserError(f"{name} is {config[name]}; expected at most {most}")
+    """Returns the loop's settings of a configuration; UserError where any field is wrong."""
+    for field, default in run_config().items():
+        check_field(field, config.get(field, _ADDED.get(field)), default)
     background.check(overlap_of(config))
     names = TrainerConfig.__dataclass_fields__
     return TrainerConfig(**{name: config[name] for name in names})
 
 
-def _check_types(config: dict[str, Any]) -> None:
-    """Raises UserError where a field is missing or has another type than its default."""
-    for name, default in base_config("", "", config["algorithm"]["name"]).to_dict().items():
-        value = config.get(name, _ADDED.get(name))
-        # 1 is a good value of a field of floats
-        if type(value) is not type(default) and (type(default), type(value)) != (float, int):
-            raise UserError(
-                f"configuration field {name} is {value!r}; expected {type(default).__name__}"
-            )
-        if isinstance(value, float) and not abs(value) < 3e38:
-            raise UserError(f"configuration field {name} is {value}; expected a float of 32 bits")
+def check_field(field: str, value: Any, default: Any, name: str = "") -> None:
+    """Checks the type and the range of one field of a configuration.
+
+    Args:
+      field: name of the field.
+      value: what it is to be.
+      default: its default, which has the right type.
+      name: what the user calls the field; by default "config.FIELD".
+
+    Raises:
+      UserError: the value does not suit the field.
+    """
+    name = name or f"config.{field}"
+    # an int is a good value of a field of floats
+    if type(value) is not type(default) and (type(default), type(value)) != (float, int):
+        raise UserError(f"{name} is {value!r}; expected {type(default).__name__}")
+    if isinstance(value, float) and not abs(value) < 3e38:
+        raise UserError(f"{name} is {value}; expected a float of 32 bits")
+    least, most = _RANGES.get(field, (-math.inf, math.inf))
+    if isinstance(value, int) and value < least:
+        raise UserError(f"{name} is {value}; expected at least {least}")
+    if isinstance(value, int) and value > most:
+        raise UserError(f"{name} is {value}; expected at most {most}")
 
 
 def overlap_of(config: dict[str, Any]) -> str:
