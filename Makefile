@@ -1,4 +1,5 @@
-# Everything here is one line over `python -m experiments.<name>`; it all works without make too.
+# Every target is one line over `dtql-jax COMMAND` or `python -m experiments.NAME`, which work without
+# make too. Values may hold spaces: make train OUT="runs/my run".
 #   make train ENV=antmaze-umaze SEEDS=5 PRESET=paper STEPS=100000 SOURCE=auto OUT=runs/mine
 # More settings: ARGS="--config.batch_size=512 --config.algorithm.alpha=5"
 
@@ -7,14 +8,19 @@ VENV ?= .venv
 RUN_PYTHON = $(VENV)/bin/python
 READY = $(VENV)/.ready
 CHECKS = $(VENV)/.checks
+PIP = $(RUN_PYTHON) -m pip install -qq --disable-pip-version-check
+# uv takes seconds where pip takes a minute; pip where uv cannot be had or does not succeed
+install = { $(PIP) uv && $(RUN_PYTHON) -m uv pip install --quiet --python $(RUN_PYTHON) $(1); } 2>/dev/null || $(PIP) $(1)
 
 ENV ?= pointmaze-umaze
 PRESET ?= auto
 ALGO ?= dtql
-given = $(if $($(1)),--$(2)=$($(1)))
+# --flag='value' of a variable, and only where it is set
+quote = '$(subst ','\'',$(1))'
+given = $(if $($(1)),--$(2)=$(call quote,$($(1))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train resume reproduce evaluate compare sweep report export video decisions data data-info bench test test-slow soak check docs types lint hooks lock clean
+.PHONY: help setup train resume reproduce evaluate compare sweep report export video decisions data data-info wheel bench test test-slow soak check docs types lint hooks lock clean
 .PHONY: bandits theory two-modes ablate finetune table
 
 help:  ## List the targets
@@ -26,42 +32,42 @@ $(READY): requirements.lock setup.cfg
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1); expected Python 3.11 or newer (make PYTHON=python3.12 ...)" >&2; exit 2; }
 	@echo "making the Python environment in $(VENV) (about a minute, 1 GB)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(RUN_PYTHON) -m pip install -qq --disable-pip-version-check -r requirements.lock
-	@$(RUN_PYTHON) -m pip install -qq --disable-pip-version-check --no-deps --editable .
+	@$(call install,-r requirements.lock)
+	@$(call install,--no-deps --editable .)
 	@touch $(READY)
 
 train: $(READY)  ## Get the data, train, evaluate: ENV= PRESET= ALGO= SEEDS= STEPS= SOURCE= OUT= ARGS=
-	@$(RUN_PYTHON) -m dtql_jax train --env=$(ENV) --preset=$(PRESET) --algorithm=$(ALGO) $(call given,SEEDS,seeds) $(call given,STEPS,steps) $(call given,SOURCE,source) $(call given,OUT,out) $(ARGS)
+	@$(RUN_PYTHON) -m dtql_jax train --env=$(call quote,$(ENV)) --preset=$(call quote,$(PRESET)) --algorithm=$(call quote,$(ALGO)) $(call given,SEEDS,seeds) $(call given,STEPS,steps) $(call given,SOURCE,source) $(call given,OUT,out) $(ARGS)
 
-resume: $(READY)  ## Go on with a stopped run: RUN=
-	@$(RUN_PYTHON) -m dtql_jax resume --run=$(RUN) $(ARGS)
+resume: $(READY)  ## Continue a stopped run: RUN=
+	@$(RUN_PYTHON) -m dtql_jax resume --run=$(call quote,$(RUN)) $(ARGS)
 
 reproduce: $(READY)  ## Repeat a run from its record and compare bit for bit: RUN= OUT=
-	@$(RUN_PYTHON) -m dtql_jax reproduce --run=$(RUN) $(call given,OUT,out) $(ARGS)
+	@$(RUN_PYTHON) -m dtql_jax reproduce --run=$(call quote,$(RUN)) $(call given,OUT,out) $(ARGS)
 
 evaluate: $(READY)  ## Play the newest checkpoint of a run again: RUN= EPISODES=
-	@$(RUN_PYTHON) -m dtql_jax evaluate --run=$(RUN) $(call given,EPISODES,episodes) $(ARGS)
+	@$(RUN_PYTHON) -m dtql_jax evaluate --run=$(call quote,$(RUN)) $(call given,EPISODES,episodes) $(ARGS)
 
 sweep: $(READY)  ## Many settings, seeds and tasks: ENV= SEEDS= OUT= ARGS="--sweep alpha=0.5,1,5"
-	@$(RUN_PYTHON) -m dtql_jax sweep --env=$(ENV) --preset=$(PRESET) --algorithm=$(ALGO) $(call given,SEEDS,seeds) $(call given,STEPS,steps) $(call given,SOURCE,source) $(call given,OUT,out) $(ARGS)
+	@$(RUN_PYTHON) -m dtql_jax sweep --env=$(call quote,$(ENV)) --preset=$(call quote,$(PRESET)) --algorithm=$(call quote,$(ALGO)) $(call given,SEEDS,seeds) $(call given,STEPS,steps) $(call given,SOURCE,source) $(call given,OUT,out) $(ARGS)
 
 compare: $(READY)  ## One table of all algorithms on a task, same data, updates and seeds: ENV= OUT=
-	@$(RUN_PYTHON) -m experiments.compare $(if $(filter file,$(origin ENV)),,--env=$(ENV)) $(call given,SEEDS,seeds) $(call given,OUT,out) $(ARGS)
+	@$(RUN_PYTHON) -m experiments.compare $(if $(filter file,$(origin ENV)),,--env=$(call quote,$(ENV))) $(call given,SEEDS,seeds) $(call given,OUT,out) $(ARGS)
 
 table: $(READY)  ## The paper's table, into results/: TASKS= SEEDS= SOURCE= OUT=; FULL=1 in paper size
 	@$(RUN_PYTHON) -m experiments.paper_table $(if $(FULL),--preset=paper) $(call given,TASKS,tasks) $(call given,SEEDS,seeds) $(call given,SOURCE,source) $(call given,OUT,out) $(ARGS)
 
-report: $(READY)  ## An HTML page and a Markdown file of one run or several: RUN=A,B OUT=
-	@$(RUN_PYTHON) -m dtql_jax report --run=$(RUN) $(call given,OUT,out) $(ARGS)
+report: $(READY)  ## An HTML page of one run or several: RUN=A,B OUT=
+	@$(RUN_PYTHON) -m dtql_jax report --run=$(call quote,$(RUN)) $(call given,OUT,out) $(ARGS)
 
 export: $(READY)  ## A run's policy as one file that runs with JAX alone: RUN= OUT= (ARGS=--npz)
-	@$(RUN_PYTHON) -m dtql_jax export --run=$(RUN) $(call given,OUT,out) $(ARGS)
+	@$(RUN_PYTHON) -m dtql_jax export --run=$(call quote,$(RUN)) $(call given,OUT,out) $(ARGS)
 
 video: $(READY)  ## Film episodes of a run's policy: RUN= OUT=film.mp4 (ARGS=--episodes=3)
-	@$(RUN_PYTHON) -m dtql_jax video --run=$(RUN) $(call given,OUT,out) $(ARGS)
+	@$(RUN_PYTHON) -m dtql_jax video --run=$(call quote,$(RUN)) $(call given,OUT,out) $(ARGS)
 
 decisions: $(READY)  ## Candidates, diffusion samples and Q at states of a point maze: RUN= OUT=
-	@$(RUN_PYTHON) -m dtql_jax decisions --run=$(RUN) $(call given,OUT,out) $(ARGS)
+	@$(RUN_PYTHON) -m dtql_jax decisions --run=$(call quote,$(RUN)) $(call given,OUT,out) $(ARGS)
 
 bandits: $(READY)  ## The paper's 2D bandits, trust region against KL: OUT= FULL=1
 	@$(RUN_PYTHON) -m experiments.bandits $(if $(FULL),--full) $(call given,OUT,out) $(ARGS)
@@ -73,16 +79,21 @@ two-modes: $(READY)  ## DTQL, DQL and IDQL where two modes are equally good: OUT
 	@$(RUN_PYTHON) -m experiments.two_modes $(call given,OUT,out) $(ARGS)
 
 finetune: $(READY)  ## Go on online from an offline run, against offline and scratch: RUN= STEPS= OUT=
-	@$(RUN_PYTHON) -m experiments.finetune --run=$(RUN) $(call given,STEPS,steps) $(call given,OUT,out) $(ARGS)
+	@$(RUN_PYTHON) -m experiments.finetune --run=$(call quote,$(RUN)) $(call given,STEPS,steps) $(call given,OUT,out) $(ARGS)
 
 ablate: $(READY)  ## The paper's ablations on three tasks, tables and a figure: OUT= FULL=1
 	@$(RUN_PYTHON) -m experiments.ablations $(if $(FULL),--full) $(call given,OUT,out) $(ARGS)
 
 data: $(READY)  ## Get or collect a task's data without training: ENV= SOURCE=
-	@$(RUN_PYTHON) -m dtql_jax data --env=$(ENV) $(call given,SOURCE,source) $(ARGS)
+	@$(RUN_PYTHON) -m dtql_jax data --env=$(call quote,$(ENV)) $(call given,SOURCE,source) $(ARGS)
 
 data-info: $(READY)  ## What a task's data is, with pictures: ENV= SOURCE= OUT=
-	@$(RUN_PYTHON) -m dtql_jax data-info --env=$(ENV) $(call given,SOURCE,source) $(call given,OUT,out) $(ARGS)
+	@$(RUN_PYTHON) -m dtql_jax data-info --env=$(call quote,$(ENV)) $(call given,SOURCE,source) $(call given,OUT,out) $(ARGS)
+
+wheel: $(READY)  ## Build the wheel into dist/ and try it in fresh environments
+	@rm -rf build dist && $(PIP) build
+	@$(RUN_PYTHON) -m build --wheel --outdir dist . >/dev/null
+	@$(RUN_PYTHON) tests/try_wheel.py dist/*.whl
 
 bench: $(READY)  ## Every benchmark, into benchmarks/results/<device>/ (half an hour on two CPU cores)
 	@for name in roofline train_step act evaluation scaling compile end_to_end; do $(RUN_PYTHON) -m benchmarks.$$name $(ARGS) || exit $$?; done
@@ -95,13 +106,13 @@ test-slow: $(READY)  ## The learning tests and whole runs (tens of minutes)
 	@$(RUN_PYTHON) -m pytest -q -m slow $(ARGS)
 
 soak: $(READY)  ## All that tries to break a run, with a table of it in OUT (long)
-	@$(RUN_PYTHON) -m tests.robustness.soak $(if $(OUT),$(OUT),results/soak.md) $(ARGS)
+	@$(RUN_PYTHON) -m tests.robustness.soak $(call quote,$(or $(OUT),results/soak.md)) $(ARGS)
 
 check: lint types test  ## All that a change must pass: style, types, fast tests
 
 # what the checks need beside the tests' own: pyright (with a node of its own), mkdocs, pre-commit
 $(CHECKS): requirements-checks.lock | $(READY)
-	@$(RUN_PYTHON) -m pip install -qq --disable-pip-version-check -r requirements-checks.lock
+	@$(call install,-r requirements-checks.lock)
 	@touch $(CHECKS)
 
 docs: $(CHECKS)  ## Build the documentation into site/

@@ -1,4 +1,4 @@
-"""DTQL: diffusion trust-region Q-learning for offline reinforcement learning in JAX."""
+"""Diffusion Trusted Q-Learning (DTQL) for offline reinforcement learning in JAX."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from dtql_jax.export import LoadedPolicy, load_policy
     from dtql_jax.types import Transition
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
-# imported at their first use: a policy from a file does without the simulators and networks
+# imported at first use: a policy from a file needs neither simulators nor networks
 _PLACES = {
     "Algorithm": "algorithms.base",
     "LoadedPolicy": "export",

@@ -3,6 +3,7 @@
 import importlib
 import sys
 
+from dtql_jax.commands import cli
 from dtql_jax.errors import near_matches
 
 COMMANDS = {
@@ -35,7 +36,9 @@ def main(argv: list[str] | None = None) -> None:
         print(f"error: dtql-jax has no command {name!r}; {near}", file=sys.stderr)
         sys.exit(2)
     sys.argv = [f"dtql-jax {name}", *rest]
-    importlib.import_module(f"dtql_jax.commands.{name.replace('-', '_')}").main()
+    command = importlib.import_module(f"dtql_jax.commands.{name.replace('-', '_')}")
+    extras = getattr(command, "EXTRAS", ())
+    cli.launch(command.run, command.__doc__, command.define, live=True, extras=extras)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ import pytest
 from absl import flags
 
 import dtql_jax
-from dtql_jax.commands import runner, train
+from dtql_jax.__main__ import main
+from dtql_jax.commands import runner
 from dtql_jax.datasets.own import bound_of, read_data
 from dtql_jax.datasets.registry import TASKS
 from dtql_jax.envs.spec import EnvSpec
@@ -149,10 +150,10 @@ def test_a_task_means_what_the_command_means(task: str, monkeypatch: pytest.Monk
     line = make_line("train", f"ENV={task}")
     assert line[:4] == [".venv/bin/python", "-m", "dtql_jax", "train"]
     before = set(flags.FLAGS)
-    monkeypatch.setattr("sys.argv", ["dtql-jax train", *line[4:]])
+    monkeypatch.setattr("sys.argv", ["dtql-jax"])
     try:
         with pytest.raises(Reached) as command:
-            train.main()
+            main(line[3:])
     finally:
         for name in set(flags.FLAGS) - before:
             delattr(flags.FLAGS, name)

@@ -1,7 +1,7 @@
-"""What the commands have in common: flags, the configuration, errors of one line, exit codes.
+"""Flags, configuration, error lines and exit codes that all commands share.
 
-Exit codes: 0 done; 2 wrong input, one line on stderr; 3 could not go on, what there was is kept;
-130 stopped by Ctrl-C, everything saved.
+Exit codes: 0 success; 2 wrong input, one line on stderr; 3 the command cannot continue, the last
+checkpoint is whole; 130 stopped by Ctrl-C, a checkpoint is saved.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import os
 import runpy
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,28 +20,29 @@ from absl import flags
 from ml_collections import config_flags
 
 from dtql_jax.errors import LostError, UserError, disk_trouble, near_matches
+from dtql_jax.extras import named, require
 
 if TYPE_CHECKING:
     from dtql_jax.training.progress import Progress
 
 STOPPED, STUCK = 130, 3
-_first: "Progress | None" = None  # what `launch` opened
+_first: "Progress | None" = None  # opened by `launch`
 
 
 class StuckError(Exception):
-    """The command cannot go on, through no fault of its input; the message is one line."""
+    """The command cannot continue, although its input is right. The message is one line."""
 
 
 _CHOICES = ("env", "preset", "algorithm")
 
 
 def define_config(argv: list[str]) -> None:
-    """Defines --env, --preset, --algorithm, and --config with the configuration they name.
+    """Defines --env, --preset, --algorithm, and --config with the configuration that they name.
 
-    --config=FILE.py[:ARGUMENT] takes the configuration from that file's get_config instead. Every
-    field is a flag of its own: --config.batch_size=512, --config.algorithm.alpha=5.
+    --config=FILE.py[:ARGUMENT] calls that file's get_config instead. Every field is a flag:
+    --config.batch_size=512, --config.algorithm.alpha=5.
     """
-    # late, as all that a command with a display does not need for its first line
+    # imported here because it takes seconds, after the progress display has opened
     from dtql_jax.presets import get_config
 
     flags.DEFINE_string("env", "pointmaze-umaze", "Task, for example antmaze-umaze.")
@@ -56,10 +57,7 @@ def define_config(argv: list[str]) -> None:
 
 
 def define_own_config(argv: list[str], default: Callable[[], ml_collections.ConfigDict]) -> None:
-    """Defines --config with the configuration that `default` makes, or that a given file has.
-
-    Every field is a flag of its own, as in `define_config`.
-    """
+    """Defines --config, with the configuration of `default` or of the file that it names."""
     file = value_of(argv, "config")
     if file is None:
         config = default()
@@ -77,17 +75,50 @@ def define_own_config(argv: list[str], default: Callable[[], ml_collections.Conf
     config_flags.DEFINE_config_dict("config", config, sys_argv=argv)
 
 
+_RUN_FIELDS = {"seeds": "seeds", "steps": "train_steps", "source": "source"}
+
+
+def define_run_fields() -> None:
+    """Defines --seeds, --steps and --source, short names of fields of the configuration."""
+    flags.DEFINE_integer("seeds", None, "Number of seeds, trained in one program (config.seeds).")
+    flags.DEFINE_integer("steps", None, "Training updates (config.train_steps).")
+    flags.DEFINE_string("source", None, "Data: auto, minari, d4rl or generated (config.source).")
+
+
+def set_run_fields(config: ml_collections.ConfigDict) -> None:
+    """Puts the flags of `define_run_fields` into a configuration; UserError names the flag."""
+    from dtql_jax.presets.parts import check_field
+
+    for flag, field in _RUN_FIELDS.items():
+        value = flags.FLAGS[flag].value
+        if value is not None:
+            check_field(field, value, config[field], name=f"--{flag}")
+            config[field] = value
+
+
+def define_run() -> None:
+    """Defines --run, the folder of a run."""
+    flags.DEFINE_string("run", None, "Folder of the run.")
+
+
+def run_folder() -> Path:
+    """The folder that --run names; UserError where the flag is missing."""
+    if not flags.FLAGS.run:
+        raise UserError("--run is missing; expected the folder of a run")
+    return Path(flags.FLAGS.run)
+
+
 def define_hosts() -> None:
     """Defines --coordinator, --processes and --process, for a run on several hosts."""
     flags.DEFINE_string("coordinator", "", "Several hosts: HOST:PORT of the first, or auto.")
-    flags.DEFINE_integer("processes", 1, "Several hosts: how many, with --coordinator=HOST:PORT.")
+    flags.DEFINE_integer("processes", 1, "Several hosts: their number.")
     flags.DEFINE_integer("process", 0, "Several hosts: the number of this one, from 0.")
 
 
 def join_hosts() -> None:
-    """Makes this process one of several hosts where the flags of `define_hosts` say so.
+    """Joins the other hosts where the flags of `define_hosts` name them.
 
-    Call it before `stop_requested`: joining takes the signals for itself.
+    Call it before `stop_requested`, because joining replaces the signal handlers.
     """
     values = flags.FLAGS
     if values.coordinator:
@@ -99,7 +130,7 @@ def join_hosts() -> None:
 
 
 def _load(spec: str) -> ml_collections.ConfigDict:
-    """The configuration that FILE.py[:ARGUMENT] names."""
+    """Returns the configuration of FILE.py[:ARGUMENT]."""
     path, _, argument = spec.partition(":")
     if not Path(path).is_file():
         raise UserError(f"--config: no file {path}; expected FILE.py[:ARGUMENT] with a get_config")
@@ -108,7 +139,7 @@ def _load(spec: str) -> ml_collections.ConfigDict:
         config = make(argument) if argument else make()
     except UserError:
         raise
-    except Exception as error:  # whatever a user's file raises
+    except Exception as error:  # the user's file may raise anything
         raise UserError(f"--config: {path} failed: {type(error).__name__}: {error}") from error
     if not isinstance(config, ml_collections.ConfigDict):
         raise UserError(f"--config: get_config of {path} returned {type(config).__name__}")
@@ -135,9 +166,9 @@ def define_display() -> None:
 
 
 def open_display(title: str, *facts: str) -> "Progress":
-    """What the user sees from now on, as the flags of `define_display` say; use it as a context.
+    """Returns the progress display that the flags of `define_display` ask for, as a context.
 
-    Call it before what takes seconds to import. In a terminal it is what `launch` opened already.
+    Call it before slow imports. In a terminal `launch` has opened it already.
     """
     from dtql_jax.training.progress import Progress
 
@@ -151,7 +182,7 @@ def open_display(title: str, *facts: str) -> "Progress":
 
 
 def value_of(argv: list[str], name: str) -> str | None:
-    """The last value that the command line gives a flag, before any flag is parsed."""
+    """Returns the last value of a flag on a command line that is not parsed yet."""
     found = None
     for i, word in enumerate(argv):
         bare = word.lstrip("-")
@@ -163,7 +194,7 @@ def value_of(argv: list[str], name: str) -> str | None:
 
 
 def given(argv: list[str], name: str) -> bool:
-    """Whether a command line gives a flag."""
+    """Whether a flag is on a command line."""
     return value_of(argv, name) is not None
 
 
@@ -183,15 +214,17 @@ def launch(
     define: Callable[[list[str]], None] = lambda argv: None,
     argv: list[str] | None = None,
     live: bool = False,
+    extras: Sequence[str] = (),
 ) -> None:
-    """Parses the command line, runs a command and leaves the process with its exit code.
+    """Parses the command line, runs a command and exits with its exit code.
 
     Args:
       run: the command, called after flags are parsed; returns an exit code or None for 0.
-      description: what --help prints above the flags.
+      description: printed by --help above the flags.
       define: defines the command's flags.
       argv: the command line; by default that of the process.
-      live: whether a terminal shows from the first moment that the command is at work.
+      live: whether a terminal shows a progress display from the start.
+      extras: optional dependencies that the command needs (`dtql_jax.extras`).
     """
     argv = list(sys.argv if argv is None else argv)
     asks = any(word in ("-h", "--help", "-help") for word in argv[1:])
@@ -202,12 +235,14 @@ def launch(
                 _print_help(description or "", flags.FLAGS)
                 sys.exit(0)
             _parse(argv)
-            sys.exit(run() or 0)
+            require(*extras)
+            with named():
+                sys.exit(run() or 0)
     except (UserError, flags.Error) as error:
         _fail(str(error))
     except LostError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
-        os._exit(STUCK)  # an orderly exit would wait for the host that is gone
+        os._exit(STUCK)  # a normal exit would wait for the lost host
     except StuckError as error:
         _fail(str(error), STUCK)
     except (MemoryError, RuntimeError, OSError) as error:
@@ -219,7 +254,7 @@ def launch(
                 "written, with room",
                 STUCK,
             )
-        # JAX is not imported here: its error is known by its words
+        # JAX is not imported here, so its error is recognised by its text
         if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
         _fail(
@@ -234,7 +269,7 @@ def launch(
 
 @contextmanager
 def _first_sign(argv: list[str]) -> Iterator[None]:
-    """A live view in a terminal; elsewhere the first line comes when the input is known as good."""
+    """Opens the progress display in a terminal."""
     global _first
     if not sys.stderr.isatty() or {"--quiet", "-quiet", "--verbose", "-verbose"} & set(argv):
         yield
@@ -254,7 +289,7 @@ def _parse(argv: list[str]) -> None:
 
 
 def field_names(config: Any, prefix: str = "") -> list[str]:
-    """All fields of a ConfigDict, nested ones as "algorithm.alpha"."""
+    """Returns all fields of a ConfigDict, nested ones as "algorithm.alpha"."""
     names: list[str] = []
     for key, value in config.items():
         nested = hasattr(value, "items")
@@ -263,7 +298,7 @@ def field_names(config: Any, prefix: str = "") -> list[str]:
 
 
 def _print_help(description: str, known: flags.FlagValues) -> None:
-    """Prints the flags that this project defines, and the fields of the configuration."""
+    """Prints the flags of this project and the fields of the configuration."""
     print(description.strip())
     print("\nflags:")
     modules = known.flags_by_module_dict()
@@ -292,7 +327,7 @@ def _fail(message: str, code: int = 2) -> None:
 
 @contextmanager
 def stop_requested() -> Iterator[Callable[[], bool]]:
-    """Turns the first Ctrl-C (or SIGTERM) into a question to ask; a second one ends the process."""
+    """Yields a function that tells whether Ctrl-C (or SIGTERM) came; a second one interrupts."""
     asked = False
 
     def handle(number: int, frame: Any) -> None:

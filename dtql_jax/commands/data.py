@@ -52,8 +52,3 @@ def run() -> None:
     with cli.open_display(f"data of {flags.FLAGS.env}") as display:
         _, info, _ = get(display)
     print(json.dumps(info.to_dict(), indent=2))
-
-
-def main() -> None:
-    """Runs the command line."""
-    cli.launch(run, __doc__, define, live=True)

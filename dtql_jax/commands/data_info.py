@@ -16,6 +16,8 @@ from dtql_jax.commands import cli
 from dtql_jax.commands import data as collect
 from dtql_jax.errors import UserError
 
+EXTRAS = ("reports",)
+
 
 def define(argv: list[str]) -> None:
     """The flags of this command: those of a collection and --out."""
@@ -103,8 +105,3 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         spread = "".join(f"{entry[key]:>11.3f}" for key in ("min", "mean", "max"))
         text.append(f"{i:<13}{spread}{100 * entry['at_bounds']:>9.1f} %")
     return [*text, ""]
-
-
-def main() -> None:
-    """Runs the command line."""
-    cli.launch(run, __doc__, define, live=True)

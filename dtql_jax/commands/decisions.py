@@ -1,6 +1,6 @@
-"""Draws how a policy of a run decides: candidates, diffusion samples and Q at states of an episode.
+"""Plots a policy's choices at states of an episode: candidates, diffusion samples, Q-values.
 
-python -m dtql_jax decisions --run=runs/... --episode=0
+dtql-jax decisions --run=runs/... --episode=0
 
 For tasks with two actions (the point mazes) and algorithms with candidates and critics (DTQL,
 DQL-KL, DQL). Writes decisions.png into the run's folder.
@@ -14,43 +14,41 @@ from absl import flags
 from dtql_jax.commands import cli
 from dtql_jax.errors import UserError
 
+EXTRAS = ("envs", "reports")
+
 
 def define(argv: list[str]) -> None:
-    """The flags of this command."""
-    flags.DEFINE_string("run", None, "Folder of the run.")
+    """Defines the flags of this command."""
+    cli.define_run()
     flags.DEFINE_integer("member", 0, "Which of the run's seeds, from 0.")
-    flags.DEFINE_integer("episode", 0, "Episode of the evaluation that the states are of.")
-    flags.DEFINE_integer("states", 5, "How many states, spread over the episode.")
+    flags.DEFINE_integer("episode", 0, "Number of the evaluation's episode.", 0)
+    flags.DEFINE_integer("states", 5, "Number of states, spread over the episode.", 1)
     flags.DEFINE_string("out", "", "The PNG; by default decisions.png in the run's folder.")
 
 
 def episode_states(fit: Any, spec: Any, member: int, episode: int, number: int) -> Any:
-    """States of one episode of a run's policy: (all observations [T + 1, O], steps [number])."""
+    """Plays one episode; returns (its observations [T + 1, O], steps of the states [number])."""
     import numpy as np
 
     from dtql_jax.evaluation.rollout import evaluate
 
     def policy(observations: Any, episodes: Any, steps: Any) -> Any:
-        # the population's program wants all members: the others see the same
+        # the compiled policy takes all members: they get the same observations
         every = np.arange(len(fit.seeds)) * 0
         return fit.policy()(observations[every], episodes[every], steps[every])[member][None]
 
     seeds = [fit.seeds[member]]
     played = evaluate(policy, spec, seeds=seeds, episodes=episode + 1, record=episode + 1)
     observations = played.trajectories[episode].observations
-    # the last one is where the episode ended: nothing is decided there
+    # no action is chosen at the last state
     steps = np.linspace(0, max(len(observations) - 2, 0), number + 1)[:number].round().astype(int)
     return observations, np.unique(steps)
 
 
 def run() -> None:
-    """The command."""
+    """Runs the command."""
     values = flags.FLAGS
-    if not values.run:
-        raise UserError("--run is missing; expected the folder of a run (make decisions RUN=...)")
-    for name, least in (("episode", 0), ("states", 1)):
-        if (values[name].value or 0) < least:
-            raise UserError(f"--{name} is {values[name].value}; expected at least {least}")
+    path = cli.run_folder()
     import jax
 
     from dtql_jax.commands import restore
@@ -59,7 +57,7 @@ def run() -> None:
     from dtql_jax.training.population import member
     from dtql_jax.training.run_folder import RunFolder
 
-    with RunFolder.open(values.run) as folder:
+    with RunFolder.open(path) as folder:
         config, dataset = folder.run["config"], folder.run["dataset"]
         decisions.check(config["algorithm"]["name"], dataset["action_dim"])
         fit = restore.trainer_of(folder)
@@ -74,7 +72,7 @@ def run() -> None:
         name, settings, member(fit.state, values.member), observations[steps], jax.random.key(0)
     )
     positions, goals = mazes.positions_and_goals(spec, observations)
-    out = Path(values.out or Path(values.run) / "decisions.png")
+    out = Path(values.out or path / "decisions.png")
     about = f"{name} on {config['task']}, seed {fit.seeds[values.member]}"
     try:
         decisions.draw(
@@ -92,8 +90,3 @@ def run() -> None:
         raise UserError(f"--out={out} cannot be written: {error.strerror}") from error
     print(f"{about}: episode {values.episode}, steps {', '.join(map(str, steps))}")
     print(f"  {out}")
-
-
-def main() -> None:
-    """Runs the command line."""
-    cli.launch(run, __doc__, define, live=True)

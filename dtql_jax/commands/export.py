@@ -1,9 +1,9 @@
 """Writes a run's policy into one file that runs with JAX alone: dtql_jax.load_policy(FILE).
 
-python -m dtql_jax export --run=runs/... --out=policy.zip --selection=single
+dtql-jax export --run=runs/... --out=policy.zip --selection=single
 
-The file holds the program (StableHLO, for CPUs and accelerators), the weights and what the policy
-was trained on. --npz adds the weights as a plain .npz, for readers without JAX
+The file holds the program (StableHLO, for CPUs and accelerators), the weights and the record of the
+training. --npz adds the weights as a plain .npz, for readers without JAX
 (examples/act_with_numpy.py).
 """
 
@@ -17,16 +17,16 @@ from dtql_jax.errors import UserError
 
 
 def define(argv: list[str]) -> None:
-    """The flags of this command."""
-    flags.DEFINE_string("run", None, "Folder of the run.")
+    """Defines the flags of this command."""
+    cli.define_run()
     flags.DEFINE_integer("member", 0, "Which of the run's seeds, from 0.")
-    flags.DEFINE_string("selection", "", "How one action is chosen; by default as in the run.")
+    flags.DEFINE_string("selection", "", "How an action is chosen; by default as in the run.")
     flags.DEFINE_string("out", "", "The file; by default policy.zip in the run's folder.")
-    flags.DEFINE_boolean("npz", False, "Write the weights to a plain .npz beside it too.")
+    flags.DEFINE_boolean("npz", False, "Also write the weights as a plain .npz.")
 
 
 def acting_config(config: dict[str, Any], selection: str) -> dict[str, Any]:
-    """A run's configuration with another way to choose actions; UserError where it has none."""
+    """Returns a run's configuration with another action selection; UserError where it has none."""
     algorithm = config["algorithm"]
     if not selection:
         return config
@@ -36,7 +36,7 @@ def acting_config(config: dict[str, Any], selection: str) -> dict[str, Any]:
 
 
 def metadata(run: dict[str, Any], config: dict[str, Any], member: int, update: int) -> Any:
-    """What the file says of the policy: where it comes from and how it acts."""
+    """Returns the file's metadata: where the policy comes from and how it acts."""
     from dtql_jax.commands.runner import members_of
     from dtql_jax.training.run_folder import commit, versions
 
@@ -64,10 +64,9 @@ def metadata(run: dict[str, Any], config: dict[str, Any], member: int, update: i
 
 
 def run() -> None:
-    """The command."""
+    """Runs the command."""
     values = flags.FLAGS
-    if not values.run:
-        raise UserError("--run is missing; expected the folder of a run (make export RUN=...)")
+    path = cli.run_folder()
     import numpy as np
 
     from dtql_jax import export
@@ -76,7 +75,7 @@ def run() -> None:
     from dtql_jax.training.population import member
     from dtql_jax.training.run_folder import RunFolder
 
-    with RunFolder.open(values.run) as folder:
+    with RunFolder.open(path) as folder:
         config = acting_config(folder.run["config"], values.selection)
         fit = restore.trainer_of(folder, config)
         restore.check_member(fit, values.member)
@@ -105,10 +104,5 @@ def run() -> None:
         f"{about['seed']}, update {about['update']:,}, acting by {acting}, for "
         f"{', '.join(facts['platforms'])}"
     )
-    for path in (out, plain) if values.npz else (out,):
-        print(f"  {path} ({path.stat().st_size / 1e6:.1f} MB)")
-
-
-def main() -> None:
-    """Runs the command line."""
-    cli.launch(run, __doc__, define, live=True)
+    for file in (out, plain) if values.npz else (out,):
+        print(f"  {file} ({file.stat().st_size / 1e6:.1f} MB)")

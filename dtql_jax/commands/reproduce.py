@@ -1,10 +1,10 @@
-"""Repeats a run from its folder's record in a new folder, and compares the two bit for bit.
+"""Repeats a run from its record in a new folder and compares the two bit for bit.
 
-python -m dtql_jax reproduce --run=runs/pointmaze-umaze-dtql-quick-20260101-120000
+dtql-jax reproduce --run=runs/pointmaze-umaze-dtql-quick-20260101-120000
 
-One table says what is equal and what differs: versions, commit, device and data; rows of
-metrics.csv, evaluations.csv and episodes.csv; parameters of the last checkpoint. Exit code 1 if
-rows or parameters differ. On the same device with the same versions they are equal.
+The printed table compares versions, commit, device and data, the rows of metrics.csv,
+evaluations.csv and episodes.csv, and the parameters of the last checkpoint. Exit code 1 if rows or
+parameters differ. They are equal on the same device with the same versions.
 """
 
 import json
@@ -16,28 +16,32 @@ import numpy as np
 from absl import flags
 
 from dtql_jax.commands import cli
+from dtql_jax.commands.tables import table
 from dtql_jax.errors import UserError
 
 TABLES = ("metrics.csv", "evaluations.csv", "episodes.csv")
 
 
 class Line(NamedTuple):
-    """A row of the table: whether something is the same, and what there is to say of it."""
+    """One row of the table."""
 
     what: str
     equal: bool
     details: str
 
 
+EXTRAS = ("envs", "reports", "tensorboard")
+
+
 def define(argv: list[str]) -> None:
-    """The flags of this command."""
-    flags.DEFINE_string("run", None, "Folder of the run.")
+    """Defines the flags of this command."""
+    cli.define_run()
     flags.DEFINE_string("out", None, "Folder of the repetition; by default RUN-again.")
     cli.define_display()
 
 
 def compare_records(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Line]:
-    """What two runs' records say of what their numbers depend on.
+    """Compares what the numbers of two runs depend on: versions, commit, device, data.
 
     Args:
       first: content of run.json, with "device" of summary.json.
@@ -61,7 +65,7 @@ def compare_records(first: Mapping[str, Any], second: Mapping[str, Any]) -> list
         ),
     }
     for what, (one, two) in pairs.items():
-        # an unknown or changed source may be another one under the same name
+        # an unknown or modified commit does not identify the source
         sure = one == two and not (what == "commit" and (one == "unknown" or "-dirty" in one))
         details = one if sure else f"{one} -> {two}" if one != two else f"{one}: cannot be told"
         lines.append(Line(what, sure, details))
@@ -118,17 +122,6 @@ def compare_states(first: Any, second: Any) -> Line:
     )
 
 
-def table(lines: list[Line]) -> str:
-    """The lines as a Markdown table."""
-    rows = [
-        ("what", "equal", "details"),
-        *((x.what, "yes" if x.equal else "no", x.details) for x in lines),
-    ]
-    widths = [max(len(row[i]) for row in rows) for i in range(2)]
-    text = [f"| {row[0]:{widths[0]}} | {row[1]:{widths[1]}} | {row[2]} |" for row in rows]
-    return "\n".join([text[0], f"|{'-' * (widths[0] + 2)}|{'-' * (widths[1] + 2)}|---|", *text[1:]])
-
-
 def _record(path: Path) -> dict[str, Any]:
     """run.json and the device of summary.json; UserError where the run has not ended."""
     from dtql_jax.training.run_folder import RunFolder
@@ -154,14 +147,12 @@ def _state(path: Path) -> Any:
 
 
 def run() -> int:
-    """The command."""
+    """Runs the command."""
     values = flags.FLAGS
-    if not values.run:
-        raise UserError("--run is missing; expected the folder of a run (make reproduce RUN=...)")
-    path = Path(values.run)
+    path = cli.run_folder()
     out = Path(values.out or f"{str(path).rstrip('/')}-again")
     with cli.open_display(f"repeating {path}") as display:
-        # late: they take seconds, in which the display shows already that something is done
+        # imported here because they take seconds
         import ml_collections
 
         from dtql_jax.commands import runner
@@ -179,15 +170,10 @@ def run() -> int:
         results = [compare_tables(name, path, out) for name in TABLES]
         results.append(compare_states(_state(path), _state(out)))
         circumstances = compare_records(record, _record(out))
-    print(table([*circumstances, *results]))
+    print(table(("compared", "equal", "details"), [*circumstances, *results]))
     same = all(line.equal for line in results)
     causes = [line.what for line in circumstances if not line.equal]
     said = "equal bit for bit" if same else "NOT equal"
     because = f"; differing circumstances: {', '.join(causes)}" if causes else ""
     print(f"{path} and {out} are {said}{because}")
     return 0 if same else 1
-
-
-def main() -> None:
-    """Runs the command line."""
-    cli.launch(run, __doc__, define, live=True)

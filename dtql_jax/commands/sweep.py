@@ -20,6 +20,8 @@ from dtql_jax.errors import UserError
 
 BACKENDS = ("local", "ray", "slurm")
 
+EXTRAS = ("envs", "reports", "tensorboard")
+
 
 def define(argv: list[str]) -> None:
     """The flags of this command."""
@@ -161,8 +163,3 @@ def run() -> int:
         code = backends.local(out, jobs, options)
     print(results.write(out, jobs))
     return code
-
-
-def main() -> None:
-    """Runs the command line."""
-    cli.launch(run, __doc__, define, live=True)

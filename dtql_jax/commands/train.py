@@ -1,6 +1,6 @@
-"""Trains an algorithm on a task, evaluates it, and says where everything lies.
+"""Trains an algorithm on a task and evaluates it, in a run folder.
 
-python -m dtql_jax train --env=antmaze-umaze --seeds=5 --config.batch_size=512
+dtql-jax train --env=antmaze-umaze --seeds=5 --config.batch_size=512
 """
 
 import datetime
@@ -11,25 +11,23 @@ from absl import flags
 from dtql_jax.commands import cli
 from dtql_jax.errors import UserError
 
+EXTRAS = ("envs", "reports", "tensorboard")
+
 
 def define(argv: list[str]) -> None:
-    """The flags of this command."""
+    """Defines the flags of this command."""
     cli.define_config(argv)
-    flags.DEFINE_integer("seeds", None, "Seeds trained at once (config.seeds).")
-    flags.DEFINE_integer("steps", None, "Training updates (config.train_steps).")
-    flags.DEFINE_string("source", None, "Data: auto, minari, d4rl or generated (config.source).")
+    cli.define_run_fields()
     flags.DEFINE_string("out", None, "Folder of the run; by default a new one under runs/.")
-    flags.DEFINE_boolean("wandb", False, "Events to Weights & Biases too (config.wandb).")
+    flags.DEFINE_boolean("wandb", False, "Also send events to Weights & Biases (config.wandb).")
     cli.define_hosts()
     cli.define_display()
 
 
 def run() -> int:
-    """The command."""
+    """Runs the command."""
     values, config = flags.FLAGS, flags.FLAGS.config
-    for flag, field in (("seeds", "seeds"), ("steps", "train_steps"), ("source", "source")):
-        if values[flag].value is not None:
-            config[field] = values[flag].value
+    cli.set_run_fields(config)
     config.wandb = config.get("wandb", False) or values.wandb
     if config.wandb:
         from dtql_jax.training.logging import check_wandb
@@ -43,13 +41,8 @@ def run() -> int:
     out = Path(values.out or Path("runs") / f"{name}-{stamp}")
     display = cli.open_display(f"{config.algorithm.name} on {config.task}", f"({config.preset})")
     with display, cli.stop_requested() as should_stop:
-        # late: JAX and the simulators cost seconds, which the first line need not wait for
+        # imported here because JAX and the simulators take seconds
         from dtql_jax.commands import runner
 
         finished = runner.start(config, out, display, should_stop)
     return 0 if finished else cli.STOPPED
-
-
-def main() -> None:
-    """Runs the command line."""
-    cli.launch(run, __doc__, define, live=True)

@@ -1,9 +1,8 @@
-"""Films episodes of a run's policy: the same as those of its evaluation, in MuJoCo's renderer.
+"""Films episodes of a run's policy, those of its evaluation, with MuJoCo's renderer.
 
-python -m dtql_jax video --run=runs/... --episodes=3 --out=film.mp4
+dtql-jax video --run=runs/... --episodes=3 --out=film.mp4
 
-The file is an MP4, or a GIF where --out says so. It needs an OpenGL that renders without a screen
-(EGL or OSMesa); without one the command says so and ends.
+The file is an MP4 or a GIF. The renderer needs an OpenGL without a screen (EGL or OSMesa).
 """
 
 from pathlib import Path
@@ -13,28 +12,26 @@ from absl import flags
 from dtql_jax.commands import cli
 from dtql_jax.errors import UserError
 
+EXTRAS = ("video",)
+
 
 def define(argv: list[str]) -> None:
-    """The flags of this command."""
-    flags.DEFINE_string("run", None, "Folder of the run.")
+    """Defines the flags of this command."""
+    cli.define_run()
     flags.DEFINE_integer("member", 0, "Which of the run's seeds, from 0.")
-    flags.DEFINE_integer("episode", 0, "The first episode, by its number in episodes.csv.")
-    flags.DEFINE_integer("episodes", 1, "How many.")
+    flags.DEFINE_integer("episode", 0, "First episode, by its number in episodes.csv.", 0)
+    flags.DEFINE_integer("episodes", 1, "Number of episodes.", 1)
     flags.DEFINE_string("out", "", "The file, .mp4 or .gif; by default video.mp4 in the run.")
-    flags.DEFINE_integer("fps", 0, "Frames a second; 0: the environment's own time.")
+    flags.DEFINE_integer("fps", 0, "Frames a second; 0: the environment's.", 0)
 
 
 def run() -> None:
-    """The command."""
+    """Runs the command."""
     values = flags.FLAGS
-    if not values.run:
-        raise UserError("--run is missing; expected the folder of a run (make video RUN=...)")
-    for name, least in (("episode", 0), ("episodes", 1), ("fps", 0)):
-        if (values[name].value or 0) < least:
-            raise UserError(f"--{name} is {values[name].value}; expected at least {least}")
+    path = cli.run_folder()
     from dtql_jax.plots import video
 
-    out = Path(values.out or Path(values.run) / "video.mp4")
+    out = Path(values.out or path / "video.mp4")
     if out.suffix.lower() not in video.FORMATS:
         raise UserError(f"--out={out}: expected a name that ends in .mp4 or .gif")
     renderer = video.choose_renderer()
@@ -44,7 +41,7 @@ def run() -> None:
     from dtql_jax.envs.spec import EnvSpec
     from dtql_jax.training.run_folder import RunFolder
 
-    with RunFolder.open(values.run) as folder:
+    with RunFolder.open(path) as folder:
         fit = restore.trainer_of(folder)
         restore.check_member(fit, values.member)
         config, spec = folder.run["config"], EnvSpec.from_dict(folder.run["dataset"]["env"])
@@ -63,7 +60,7 @@ def run() -> None:
     with video.Video(out, fps) as film:
         for frame in video.play(spec, act, seed, numbers):
             image = video.captioned(frame, title)
-            # the end stays for a second, so that one sees how it ended
+            # the last frame stays for a second
             for _ in range(fps if frame.ended else 1):
                 film.add(image)
                 frames += 1
@@ -77,8 +74,3 @@ def run() -> None:
         f"  {out} ({out.stat().st_size / 1e6:.1f} MB, {frames / fps:.0f} s at {fps} frames a "
         f"second, rendered by {renderer})"
     )
-
-
-def main() -> None:
-    """Runs the command line."""
-    cli.launch(run, __doc__, define, live=True)

@@ -113,7 +113,7 @@ WRONG = {
     "--config.batch_sise=3": "did you mean batch_size",
     "--config.algorithm.alfa=3": "did you mean algorithm.alpha",
     "--config.batch_size=many": "invalid literal",
-    "--config.batch_size=0": "batch_size is 0; expected an integer >= 1",
+    "--config.batch_size=0": "config.batch_size is 0; expected at least 1",
     "--config.algorithm.expectile=1.5": "expected a number in [0, 1]",
     "--algorithm=dtlq": "did you mean dtql",
     "--preset=slow": "known: full, quick",
@@ -124,7 +124,7 @@ WRONG = {
     "--config.eval_overlap=yes": "eval_overlap is 'yes'; expected one of auto, on, off",
     "--coordinator=machine": "expected HOST:PORT or auto",
     "--processes=2": "--coordinator is missing",
-    "--seeds=0": "seeds is 0; expected at least 1",
+    "--seeds=0": "--seeds is 0; expected at least 1",
 }
 
 
@@ -179,7 +179,7 @@ def test_folders_are_not_mixed_up(environment: dict[str, str], whole: Path, tmp_
         "train",
         "resume",
         "evaluate",
-        "collect",
+        "data",
         "export",
         "report",
         "reproduce",
@@ -191,4 +191,4 @@ def test_help(environment: dict[str, str], name: str) -> None:
     ended = call(environment, name, "--help")
     assert ended.returncode == 0
     assert "flags:" in ended.stdout
-    assert f"python -m experiments.{name}" in ended.stdout
+    assert f"dtql-jax {name}" in ended.stdout

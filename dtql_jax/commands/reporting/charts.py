@@ -1,17 +1,15 @@
-"""The curves of a report: SVG whose colours follow the page's light or dark scheme, and PNG.
+"""The curves of a report, as SVG whose colours follow the page's light or dark scheme.
 
-The style is that of `plots.style`. An SVG is drawn in the colours of paper; these are then
-replaced by CSS variables of the page, so that one drawing serves both schemes.
+Figures have the style of `plots.style`. The colours of its light page are then replaced by CSS
+variables.
 """
 
 from __future__ import annotations
 
 import html
 import io
-import math
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,16 +20,15 @@ from dtql_jax.evaluation import scores
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, told apart with every common form of colour blindness
+# Okabe and Ito's palette, which readers with colour blindness can tell apart
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#5b5f66")
 _INK, _GREY, _LINE, _GRID = "#22262b", "#6b737c", "#aab0b7", "#e6e8eb"
 _VARIABLES = {_INK: "ink", _GREY: "grey", _LINE: "line", _GRID: "grid"}
 _VARIABLES |= {colour: f"c{i}" for i, colour in enumerate(COLOURS)}
-_DPI = 160
 
 
 def colour(place: int) -> str:
-    """The colour of the variant at this place; after eight they come again, with other dashes."""
+    """The colour of a variant; after eight they repeat, with other dashes."""
     return COLOURS[place % len(COLOURS)]
 
 
@@ -195,21 +192,3 @@ def svg(figure: Figure, label: str, salt: str) -> str:
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" role="img"'
     head += ' xmlns:xlink="http://www.w3.org/1999/xlink"'
     return f'{head} aria-label="{html.escape(label)}">{rest}'
-
-
-def save_png(figures: Sequence[Figure], path: Path) -> None:
-    """Several figures of one size below each other, or in three columns where they are many."""
-    from PIL import Image
-
-    images = []
-    for figure in figures:
-        file = io.BytesIO()
-        figure.savefig(file, dpi=_DPI, format="png", facecolor="white")
-        images.append(Image.open(file))
-    across = 1 if len(images) < 5 else 3
-    width, height = (max(size) for size in zip(*(image.size for image in images), strict=True))
-    down = math.ceil(len(images) / across)
-    sheet = Image.new("RGB", (across * width, down * height), "white")
-    for i, image in enumerate(images):
-        sheet.paste(image, (i % across * width, i // across * height))
-    sheet.save(path, optimize=True)

@@ -1,4 +1,4 @@
-"""Puts a report together: one HTML page without any link to the network, and a Markdown file."""
+"""Builds a report: one HTML page that needs no other file and no network."""
 
 from __future__ import annotations
 
@@ -15,35 +15,34 @@ import markupsafe
 
 from dtql_jax.commands.reporting import charts, tables
 from dtql_jax.commands.reporting.runs import Run, Variant, flat_settings, score_name
+from dtql_jax.commands.tables import table
 from dtql_jax.errors import UserError
 from dtql_jax.presets import get_config
-from dtql_jax.training.progress import duration
 
 TEMPLATES = Path(__file__).parent / "templates"
-_INLINED = 4 << 20  # bytes; a larger picture of a run is left where it is
+_INLINED = 4 << 20  # bytes; a larger figure is left out
 
 
 def build(variants: Sequence[Variant]) -> dict[str, Any]:
-    """All that the templates show, read from the variants."""
+    """Returns everything that the template shows."""
     tasks = [_task(variants, task) for task in dict.fromkeys(v.task for v in variants)]
     rows = [row for task in tasks for row in task["scores"]]
     runs = list({run.path: run for v in variants for run in v.runs}.values())
-    times = tables.times(variants)
+    paper = any(row.paper for row in rows)
+    for task in tasks:
+        task["table"] = tables.score_table(task["scores"], paper)
     return {
         "title": _title(variants),
         "date": datetime.date.today().isoformat(),
         "tasks": tasks,
-        "aggregates": tables.aggregates(rows),
-        "any_paper": any(row.paper for row in rows),
+        "aggregates": tables.aggregate_table(tables.aggregates(rows)),
+        "any_paper": paper,
         "single_seeds": any(row.seeds == 1 for row in rows),
         "few_seeds": any(1 < row.seeds < 5 for row in rows),
-        "times": times,
-        "longest": max((row["total"] for row in times), default=1.0) or 1.0,
-        "phases": tables.PHASES,
+        "times": tables.time_table(variants),
         "datasets": _datasets(runs),
         "runs": [_run(run) for run in runs],
         "warnings": _warnings(runs),
-        "duration": duration,
     }
 
 
@@ -58,33 +57,25 @@ def _title(variants: Sequence[Variant]) -> str:
 def _task(variants: Sequence[Variant], task: str) -> dict[str, Any]:
     own = [variant for variant in variants if variant.task == task]
     name = score_name(own[0].run)
-    labels, settings = tables.settings_table(own)
-    scores = [tables.score_of(variant) for variant in own]
-    metrics = []
-    for metric in charts.metric_names(own):
-        figure = charts.metric_curve(own, metric)
-        if figure is not None:
-            metrics.append((metric, figure))
+    found = [tables.score_of(variant) for variant in own]
+    figures = [(m, charts.metric_curve(own, m)) for m in charts.metric_names(own)]
     return {
         "name": task,
         "score_name": name,
         "unit": " (%)" if name == "success rate" else "",
         "variants": own,
-        "places": {variant.label: i for i, variant in enumerate(own)},
-        "scores": [score for score in scores if score is not None],
-        "missing": [v.label for v, s in zip(own, scores, strict=True) if s is None],
+        "scores": [score for score in found if score is not None],
+        "missing": [v.label for v, s in zip(own, found, strict=True) if s is None],
         "curve": charts.learning_curves(own, task, name),
-        "metrics": metrics,
-        "labels": labels,
-        "settings": settings,
+        "metrics": [(metric, figure) for metric, figure in figures if figure is not None],
+        "settings": tables.settings_table(own) if len(own) > 1 else ([], []),
         "pictures": _pictures(own),
     }
 
 
 def _pictures(own: Sequence[Variant]) -> list[dict[str, Any]]:
-    """The pictures that runs drew of what their policies do; they say themselves of which seed."""
+    """The figures in the run folders that show the policy of the run's first member."""
     found = []
-    # a run draws its first member
     drawn = [(v.label, run) for v in own for run, member in v.members if member == 0]
     for label, run in drawn:
         for name in ("trajectories.png", "decisions.png"):
@@ -97,7 +88,7 @@ def _pictures(own: Sequence[Variant]) -> list[dict[str, Any]]:
 
 
 def _datasets(runs: Sequence[Run]) -> list[list[tuple[str, str]]]:
-    """A card of each dataset: (what, value)."""
+    """One list of (name, value) for each dataset."""
     cards = {}
     for run in runs:
         data = run.dataset
@@ -123,7 +114,7 @@ def _datasets(runs: Sequence[Run]) -> list[list[tuple[str, str]]]:
 
 
 def _run(run: Run) -> dict[str, Any]:
-    """What one needs to make a run again."""
+    """What is needed to repeat a run."""
     versions = run.content.get("versions", {})
     flat = flat_settings(Variant("", [(run, 0)], {}))
     return {
@@ -137,13 +128,13 @@ def _run(run: Run) -> dict[str, Any]:
 
 
 def repeat(run: Run) -> str:
-    """The shortest command that makes a run's configuration, beginning with the defaults."""
+    """Returns the shortest command with a run's configuration."""
     config = run.config
     if any(settings for _, settings in run.members) and "command" in run.content:
-        # a population of settings: only the command that began it says them all
+        # members with settings of their own: only the original command has them all
         _, script, *rest = run.content["command"]
-        return shlex.join(["python", "-m", "dtql_jax", Path(script).stem.split()[-1], *rest])
-    words = ["python -m dtql_jax train", f"--env={config['task']}"]
+        return shlex.join(["dtql-jax", Path(script).stem.split()[-1], *rest])
+    words = ["dtql-jax train", f"--env={config['task']}"]
     words += [f"--preset={config['preset']}", f"--algorithm={config['algorithm']['name']}"]
     given = flat_settings(Variant("", [(run, 0)], {}))
     try:
@@ -162,7 +153,7 @@ def _warnings(runs: Sequence[Run]) -> list[str]:
     lines = []
     for run in runs:
         if run.summary is None:
-            lines.append(f"{run.path.name} has not ended: its numbers are of its last evaluation.")
+            lines.append(f"{run.path.name} has not finished: scores of its last evaluation.")
             continue
         bad = run.summary.get("diverged_actions_by_seed") or []
         for (seed, _), number in zip(run.members, bad, strict=False):
@@ -174,46 +165,25 @@ def _warnings(runs: Sequence[Run]) -> list[str]:
     return lines
 
 
-def _number(value: float | None, digits: int = 1) -> str:
-    if value is None:
-        return "-"
-    return f"{value:,.{digits}f}"
-
-
-def _interval(pair: tuple[float, float] | None) -> str:
-    return "-" if pair is None else f"[{pair[0]:.1f}, {pair[1]:.1f}]"
-
-
-def write(content: dict[str, Any], out: Path) -> list[Path]:
-    """Writes report.html, report.md and the PNGs that the latter shows; returns their paths."""
+def write(content: dict[str, Any], out: Path) -> Path:
+    """Writes report.html into a folder; returns its path."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=lambda name: bool(name) and name.endswith("html.j2"),
+        autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": _number, "interval": _interval, "colour": charts.colour}
     salts = iter(range(10**6))
 
     def drawing(figure: Any, label: str) -> Any:
         return markupsafe.Markup(charts.svg(figure, label, f"f{next(salts)}"))
 
-    environment.globals["svg"] = drawing
+    def html_table(content: tuple[list[str], list[list[Any]]]) -> Any:
+        return markupsafe.Markup(table(*content, style="html"))
+
+    environment.globals |= {"svg": drawing, "table": html_table}
     out.mkdir(parents=True, exist_ok=True)
-    written = []
-    for task in content["tasks"]:
-        for kind, figures in (
-            ("learning_curve", [task["curve"]] if task["curve"] is not None else []),
-            ("losses", [figure for _, figure in task["metrics"]]),
-        ):
-            task[kind] = ""
-            if figures:
-                task[kind] = f"{kind}_{task['name']}.png"
-                charts.save_png(figures, out / task[kind])
-                written.append(out / task[kind])
-    for name in ("report.md", "report.html"):
-        text = environment.get_template(f"{name}.j2").render(content)
-        (out / name).write_text(text.rstrip() + "\n")
-        written.insert(0, out / name)
-    return written
+    path = out / "report.html"
+    path.write_text(environment.get_template("report.html.j2").render(content).rstrip() + "\n")
+    return path

@@ -10,7 +10,11 @@ from typing import Any
 import numpy as np
 
 from dtql_jax.commands.reporting.runs import Variant, differing, flat_settings
+from dtql_jax.commands.tables import plus_minus
 from dtql_jax.evaluation import published, scores
+from dtql_jax.training.progress import duration
+
+PHASES = ("data", "init", "compile", "pretrain", "train", "evaluate", "checkpoint")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +22,7 @@ class Score:
     """One row of the table of scores.
 
     Attributes:
-      variant: whose.
+      variant: the members that it is of.
       name: of the score: "normalised score", "success rate" (%), "return".
       mean: over seeds and episodes.
       error: standard error over seeds x episodes; None for one draw.
@@ -108,7 +112,7 @@ class Aggregate:
 
 
 def aggregates(rows: Sequence[Score]) -> list[Aggregate]:
-    """What each label reaches over all the tasks that it was run on, where these are several."""
+    """The scores over several tasks, of each label that was run on more than one."""
     found = []
     for label in dict.fromkeys(row.variant.label for row in rows):
         own = [row for row in rows if row.variant.label == label and row.finished]
@@ -127,38 +131,81 @@ def aggregates(rows: Sequence[Score]) -> list[Aggregate]:
 PHASES = ("data", "init", "compile", "pretrain", "train", "evaluate", "checkpoint")
 
 
-def times(variants: Sequence[Variant]) -> list[dict[str, Any]]:
-    """Seconds by phase of each run that has ended, with its rate of updates and its device."""
+Columns = list[str]
+Rows = list[list[Any]]
+
+
+def score_table(rows: Sequence[Score], paper: bool) -> tuple[Columns, Rows]:
+    """The scores of a task's variants; `paper` adds the paper's scores."""
+    columns = ["variant", "mean ± standard error", "± over seeds", "IQM", "95 % interval"]
+    columns += ["seeds x episodes"] + (["paper's DTQL"] if paper else [])
+    cells = []
+    for row in rows:
+        interval = interval_text(row.interval) + ("¹" if row.seeds == 1 and row.interval else "")
+        line = [
+            row.variant.label + ("" if row.finished else " (not finished)"),
+            plus_minus(row.mean, row.error),
+            plus_minus(row.seed_error),
+            plus_minus(row.iqm if row.seeds > 1 else None),
+            interval,
+            f"{row.seeds} x {row.episodes}",
+        ]
+        cells.append(line + ([row.paper.score if row.paper else None] if paper else []))
+    return columns, cells
+
+
+def aggregate_table(rows: Sequence[Aggregate]) -> tuple[Columns, Rows]:
+    """The scores over several tasks."""
+    columns = ["variant", "tasks", "seeds", "mean", "IQM", "95 % interval"]
+    return columns, [
+        [
+            row.label,
+            len(row.tasks),
+            row.runs,
+            plus_minus(row.mean),
+            plus_minus(row.iqm),
+            interval_text(row.interval),
+        ]
+        for row in rows
+    ]
+
+
+def interval_text(pair: tuple[float, float] | None) -> str:
+    """An interval with one digit, or "-"."""
+    return "-" if pair is None else f"[{pair[0]:.1f}, {pair[1]:.1f}]"
+
+
+def time_table(variants: Sequence[Variant]) -> tuple[Columns, Rows]:
+    """Wall time by phase of each finished run, with its rate of updates and its device."""
     runs = {run.path: run for variant in variants for run in variant.runs}
     rows = []
     for run in runs.values():
         if run.summary is None:
             continue
-        seconds = {p: run.summary["seconds"].get(p, 0.0) for p in PHASES}
+        seconds = {phase: run.summary["seconds"].get(phase, 0.0) for phase in PHASES}
         learning = seconds["pretrain"] + seconds["train"]
         updates = run.config["pretrain_steps"] + run.config["train_steps"]
         device = run.summary["device"]
+        rate = f"{updates / learning:.1f}" if learning > 0 else "-"
+        members = f" x {len(run.members)} members" if len(run.members) > 1 else ""
         rows.append(
-            {
-                "name": run.path.name,
-                "algorithm": run.config["algorithm"]["name"],
-                "task": run.config["task"],
-                "seconds": seconds,
-                "total": sum(seconds.values()),
-                "rate": updates / learning if learning > 0 else None,
-                "members": len(run.members),
-                "device": f"{device['devices']} x {device['kind']}, {device['cpu_cores']} cores",
-            }
+            [
+                run.path.name,
+                *(duration(s) if s >= 0.5 else None for s in seconds.values()),
+                duration(sum(seconds.values())),
+                rate + members,
+                f"{device['devices']} x {device['kind']}, {device['cpu_cores']} cores",
+            ]
         )
-    return rows
+    return ["run", *PHASES, "total", "updates/s", "device"], rows
 
 
-def settings_table(variants: Sequence[Variant]) -> tuple[list[str], list[tuple[str, list[Any]]]]:
-    """(labels, rows (setting, values by label)) of the settings in which variants differ.
+def settings_table(variants: Sequence[Variant]) -> tuple[Columns, Rows]:
+    """The settings in which variants differ, a column for each variant.
 
-    A setting that only one of them has tells nothing here.
+    A setting that only one variant has is left out.
     """
     flat = [flat_settings(variant) for variant in variants]
     names = [name for name in differing(list(variants)) if sum(name in f for f in flat) > 1]
-    rows = [(n, [f.get(n) for f in flat]) for n in sorted(names) if n != "algorithm.name"]
-    return [variant.label for variant in variants], rows
+    rows = [[n, *(f.get(n) for f in flat)] for n in sorted(names) if n != "algorithm.name"]
+    return ["setting", *(variant.label for variant in variants)], rows
