@@ -89,13 +89,13 @@ def _conclusions(found: list[dict[str, Any]]) -> str:
         sentence = f"- **{name[0].upper()}{name[1:]}**: "
         if always:
             where = "all five bandits" if len(always) == len(own) else "; ".join(always)
-            sentence += f"inside the data for every one of {own[0]['seeds']} seeds on {where}. "
+            sentence += f"inside the data for every seed on {where}. "
         for row in others:
             sentence += f"On {row['title']}: {_outcomes(row)}. "
         best = [r for r in own if r["best_seeds"] == r["seeds"]]
         sentence += f"Every seed ends at the best mode on {len(best)} of {len(own)} bandits."
         lines.append(sentence)
-    return "\n".join(lines)
+    return "\n".join([f"Seeds: {found[0]['seeds']}.", "", *lines])
 
 
 def _outcomes(row: study.Row) -> str:
