@@ -3,12 +3,14 @@
 import csv
 import math
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dtql_jax.datasets import DatasetInfo
+from dtql_jax.datasets.physics import physics_differ
 from dtql_jax.evaluation import scores
 from dtql_jax.evaluation.rollout import EvaluationResult
 from dtql_jax.plots import curves, mazes
@@ -61,6 +63,7 @@ def scores_of(info: DatasetInfo, result: EvaluationResult) -> dict[str, Any]:
         "success_rate": None if successes is None else float(successes.mean()),
         "length_mean": float(result.lengths.mean()),
         "diverged_actions_by_seed": [int(n) for n in result.nonfinite_actions],
+        "warning": physics_warning(info),
     }
 
 
@@ -107,6 +110,8 @@ def write(
         f"(source {info.source}), {len(trainer.seeds)} member(s) x {summary['episodes']} episodes, "
         f"last checkpoint{diverged}"
     )
+    if summary["warning"]:
+        display.warn(summary["warning"])
     spent = ", ".join(f"{name} {duration(s)}" for name, s in summary["seconds"].items())
     display.say(f"time: {spent}")
     display.say(background.share(summary["seconds"]))
@@ -170,6 +175,13 @@ def _draw(
         )
         drawn.append("trajectories.png")
     return drawn
+
+
+def physics_warning(info: DatasetInfo) -> str | None:
+    """Returns a line if the installed MuJoCo has other physics than the dataset's, else None."""
+    if not info.mujoco_version:
+        return None
+    return physics_differ(info.env.env_id, info.mujoco_version, version("mujoco")) or None
 
 
 def _finite(value: float) -> float | None:
