@@ -222,6 +222,9 @@ def train(
         config = configuration(task, preset, algorithm, settings, **changes)
     else:
         config = own_configuration(algorithm, settings, changes)
+    parts.trainer_config(config)  # a wrong setting fails before any data is read or collected
+    if isinstance(algorithm, str):
+        parts.algorithm_of(config)
     with Progress(quiet) as progress:
         if task:
             progress.say(_preset_line(config, [*changes, *(settings or {})]))
