@@ -10,8 +10,9 @@ A line `<!-- generated: NAME ARGUMENT -->` becomes a table:
 | generated: commands | the commands of `dtql-jax` |
 | generated: targets | the targets of the Makefile |
 
-Links to files outside docs/ (`../results/table.md`) lead to the repository; figures are copied into
-the site. A link to a file that does not exist is an error.
+Links to files outside docs/ (`../results/table.md`) lead to `repo_url` of mkdocs.yml, or name the
+file where none is set; figures are copied into the site. A link to a file that does not exist is an
+error.
 """
 
 import ast
@@ -50,7 +51,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     folder = Path("docs") / Path(page.file.src_uri).parent
 
     def link(match: re.Match) -> str:
-        path, anchor = match[1], match[2] or ""
+        text, path, anchor = match[1], match[2], match[3] or ""
         target = Path(os.path.normpath(folder / path))
         if target.parts[0] == "docs":
             return match[0]
@@ -58,11 +59,13 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
             raise PluginError(f"{page.file.src_uri}: no file {target} in the repository")
         if target.suffix in FIGURES:
             inside = os.path.relpath(target, folder.relative_to("docs"))
-            return f"]({inside})"
+            return f"[{text}]({inside})"
+        if not config.repo_url:
+            return text if target.name in text else f"{text} (`{target.as_posix()}`)"
         kind = "tree" if (ROOT / target).is_dir() else "blob"
-        return f"]({config.repo_url.rstrip('/')}/{kind}/main/{target.as_posix()}{anchor})"
+        return f"[{text}]({config.repo_url.rstrip('/')}/{kind}/main/{target.as_posix()}{anchor})"
 
-    return re.sub(r"\]\((\.\.?/[^)#\s]+)(#[^)]*)?\)", link, markdown)
+    return re.sub(r"\[([^\[\]]*)\]\((\.\.?/[^)#\s]+)(#[^)]*)?\)", link, markdown)
 
 
 def settings_table(algorithm: str) -> str:
