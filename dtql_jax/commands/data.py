@@ -1,7 +1,7 @@
 """Gets a task's data, collecting it in the simulator where that is its source; trains nothing.
 
-python -m dtql_jax data --env=pointmaze-umaze --source=generated
-python -m dtql_jax data --env=antmaze-umaze --behaviour_policy=FILE.npz
+dtql-jax data --env=pointmaze-umaze --source=generated
+dtql-jax data --env=antmaze-umaze --behaviour_policy=FILE.npz
 """
 
 import json

@@ -1,6 +1,6 @@
 """Says what a task's data is: where it comes from, returns, lengths, actions; draws it too.
 
-python -m dtql_jax data-info --env=pointmaze-umaze --out=FOLDER
+dtql-jax data-info --env=pointmaze-umaze --out=FOLDER
 
 Writes data_info.json, histogram_of_returns.png and, for mazes, visited_states.png. Data that
 is not there yet is got or collected, as by experiments.collect.

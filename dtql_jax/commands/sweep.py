@@ -1,9 +1,9 @@
 """Trains many members: seeds, settings and tasks, here or on a cluster; draws up one table.
 
-    python -m dtql_jax sweep --env=pointmaze-umaze --sweep alpha=0.5,1,5 --sweep gamma=0,1 \
+    dtql-jax sweep --env=pointmaze-umaze --sweep alpha=0.5,1,5 --sweep gamma=0,1 \
         --seeds=5 --out=runs/grid
-    python -m dtql_jax sweep --backend=ray --tasks=gym,antmaze --seeds=5 --out=runs/table
-    python -m dtql_jax sweep --out=runs/grid
+    dtql-jax sweep --backend=ray --tasks=gym,antmaze --seeds=5 --out=runs/table
+    dtql-jax sweep --out=runs/grid
 
 Members of a task whose settings differ in traced numbers (alpha, gamma, learning_rate, ...) are
 one compiled program over all devices; other fields make jobs of their own. The last line goes on

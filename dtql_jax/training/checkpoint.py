@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import shutil
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +36,7 @@ class Checkpoints:
         self._levels = {name: logging.getLogger(name).level for name in _LOGGERS}
         for name in _LOGGERS:
             logging.getLogger(name).setLevel(logging.CRITICAL)
+        sys.unraisablehook = _report_unraisable
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
         try:
             self._manager = ocp.CheckpointManager(
@@ -158,6 +160,12 @@ class Checkpoints:
         # a failed save must not mask the original exception
         with contextlib.suppress(*([] if kind is None else [SaveError])):
             self.close()
+
+
+def _report_unraisable(unraisable: Any) -> None:
+    """Drops the messages of writes that Orbax abandoned after a failed one."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 def _layout(tree: Any) -> dict[str, str]:

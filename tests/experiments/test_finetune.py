@@ -45,16 +45,15 @@ def test_without_new_data_it_is_a_longer_offline_run() -> None:
         learner = Learner(arm, short, data, config["batch_size"], 4)
         for start in (0, 3):
             learner.update(short.update + start, 3)
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
-            learner.state,
-            long.state,
-        )
+        # the leaves: the static length of the cosine decay differs, and is not used
+        for a, b in zip(*map(jax.tree.leaves, (learner.state, long.state)), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
         assert learner.diverged() == []
         means = learner.means(6)
         assert set(means) >= {"td_loss", "policy_loss"} and means["td_loss"].shape == (2,)
     with pytest.raises(AssertionError):
-        jax.tree.map(np.testing.assert_array_equal, short.state, long.state)
+        for a, b in zip(*map(jax.tree.leaves, (short.state, long.state)), strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 def test_new_transitions_change_what_is_learnt() -> None:

@@ -17,6 +17,7 @@ from dtql_jax.commands.sweeps.plan import GROUPS
 from dtql_jax.datasets.registry import get_task
 from dtql_jax.errors import UserError
 from dtql_jax.evaluation.rollout import EvaluationResult
+from dtql_jax.training.run_folder import FORMAT
 from experiments.paper_table import estimate, figure, results, table
 from experiments.paper_table.plan import PlannedRun, check_same, plan_runs
 from experiments.paper_table.settings import get_config
@@ -90,7 +91,8 @@ def finish(out: Path, run: PlannedRun, values: np.ndarray, version: str = "v0") 
     }
     folder = out / run.folder
     folder.mkdir(parents=True)
-    record = {"config": config, "dataset": info.to_dict() | {"version": version}}
+    dataset = info.to_dict() | {"version": version}
+    record = {"format": FORMAT, "config": config, "dataset": dataset}
     (folder / "run.json").write_text(json.dumps(record))
     (folder / "summary.json").write_text(json.dumps(summary))
     lines = [f"{update},{seed},{score}" for update in (10, 20)

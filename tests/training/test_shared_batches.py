@@ -159,10 +159,10 @@ print("all the same")
 """
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ALGORITHMS if name != "dtql"]
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ALGORITHMS if name != "bc"]
 
 
-@pytest.mark.parametrize("name", ["dtql", *SLOW])
+@pytest.mark.parametrize("name", ["bc", *SLOW])
 def test_devices_that_share_a_batch_agree_with_one(name: str, tmp_path: Path) -> None:
     own = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
