@@ -1,4 +1,4 @@
-"""Gets a task's data, collecting it in the simulator where that is its source; trains nothing.
+"""Downloads or collects a task's data, and prints its record as JSON; trains nothing.
 
 dtql-jax data --env=pointmaze-umaze --source=generated
 dtql-jax data --env=antmaze-umaze --behaviour_policy=FILE.npz
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 
 def define(argv: list[str]) -> None:
-    """The flags of this command."""
+    """Defines the flags of this command."""
     flags.DEFINE_string("env", "pointmaze-umaze", "Task, for example antmaze-umaze.")
     flags.DEFINE_string("source", "auto", "auto, minari, d4rl, generated or generated:VARIANT.")
     flags.DEFINE_string("d4rl_dir", "", "Folder of D4RL's HDF5 files.")
     flags.DEFINE_integer("transitions", 0, "How many to collect; 0: the task's usual number.")
-    flags.DEFINE_integer("seed", 0, "Of a collection.")
+    flags.DEFINE_integer("seed", 0, "Seed of a collection.")
     flags.DEFINE_string(
-        "behaviour_policy", "", "Policy that plays in a collection: FILE.npz, or FILE.npz,FILE.npz."
+        "behaviour_policy", "", "Policy that collects: FILE.npz, or FILE.npz,FILE.npz."
     )
     cli.define_display()
 
 
 def get(display: "Progress") -> "Loaded":
-    """The data that the flags ask for: (arrays, info, transitions of each episode)."""
+    """Returns the data that the flags ask for: (arrays, info, transitions of each episode)."""
     from dtql_jax.datasets import load_episodes
 
     values = flags.FLAGS
@@ -48,7 +48,7 @@ def get(display: "Progress") -> "Loaded":
 
 
 def run() -> None:
-    """The command: prints what is known about the dataset as JSON."""
+    """Runs the command."""
     with cli.open_display(f"data of {flags.FLAGS.env}") as display:
         _, info, _ = get(display)
     print(json.dumps(info.to_dict(), indent=2))

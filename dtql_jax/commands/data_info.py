@@ -1,9 +1,9 @@
-"""Says what a task's data is: where it comes from, returns, lengths, actions; draws it too.
+"""Describes a task's data: source, returns, lengths, actions; with figures.
 
 dtql-jax data-info --env=pointmaze-umaze --out=FOLDER
 
-Writes data_info.json, histogram_of_returns.png and, for mazes, visited_states.png. Data that
-is not there yet is got or collected, as by experiments.collect.
+Writes data_info.json, histogram_of_returns.png and, for mazes, visited_states.png. Missing data is
+downloaded or collected first, as by `dtql-jax data`.
 """
 
 import json
@@ -12,33 +12,32 @@ from typing import Any
 
 from absl import flags
 
-from dtql_jax.commands import cli
-from dtql_jax.commands import data as collect
+from dtql_jax.commands import cli, data
 from dtql_jax.errors import UserError
 
 EXTRAS = ("reports",)
 
 
 def define(argv: list[str]) -> None:
-    """The flags of this command: those of a collection and --out."""
-    collect.define(argv)
-    flags.DEFINE_string("out", "", "Folder for the pictures; by default runs/data-info/TASK.")
+    """Defines the flags of this command: those of `data`, and --out."""
+    data.define(argv)
+    flags.DEFINE_string("out", "", "Folder of the figures; by default runs/data-info/TASK.")
 
 
 def run() -> None:
-    """The command."""
+    """Runs the command."""
     values = flags.FLAGS
     with cli.open_display(f"data of {values.env}") as display:
         from dtql_jax.datasets.summary import summarise
 
-        data, info, lengths = collect.get(display)
+        arrays, info, lengths = data.get(display)
         display.start("describe")
-        facts = info.to_dict() | {"recorded_by": _recorded_by(info)} | summarise(data, lengths)
+        facts = info.to_dict() | {"recorded_by": _recorded_by(info)} | summarise(arrays, lengths)
         out = Path(values.out or Path("runs") / "data-info" / values.env)
         try:
             out.mkdir(parents=True, exist_ok=True)
             (out / "data_info.json").write_text(json.dumps(facts, indent=2) + "\n")
-            drawn = _draw(out, data, info, lengths)
+            drawn = _draw(out, arrays, info, lengths)
         except OSError as error:
             raise UserError(f"--out={out} cannot be written: {error.strerror}") from error
     print("\n".join(_lines(facts)))
@@ -46,62 +45,69 @@ def run() -> None:
         print(f"{'written':<13} {out / name}")
 
 
+def dataset_facts(dataset: dict[str, Any]) -> dict[str, str]:
+    """Returns the facts of a dataset's record as {name: text}."""
+    env = dataset["env"]
+    facts = {
+        "task": dataset["task"],
+        "source": dataset["source"],
+        "dataset": dataset["dataset_id"],
+        "fingerprint": dataset["fingerprint"],
+        "transitions": f"{dataset['transitions']:,} in {dataset['episodes']:,} episodes",
+        "observation": f"{dataset['observation_dim']}: {' + '.join(dataset['observation_layout'])}",
+        "action": str(dataset["action_dim"]),
+        "environment": f"{env['env_id']}, at most {env['max_episode_steps']} steps",
+        "success": "any reward above 0" if env["success"] == "reward" else "not known",
+        "clipped": f"{dataset['clipped_actions']:,} action entries",
+    }
+    if dataset["reference_scores"]:
+        low, high = dataset["reference_scores"]
+        facts["D4RL's score"] = f"return {low:g} is 0, return {high:g} is 100"
+    return facts
+
+
 def _recorded_by(info: Any) -> str:
-    """What a Minari dataset says of its behaviour policy; "" where there is nothing."""
-    names = []
-    for name in info.dataset_id.split("+") if info.source != "d4rl" else ():
-        from dtql_jax.datasets import store
+    """The behaviour policies that a Minari dataset names; "" for D4RL's files."""
+    from dtql_jax.datasets import store
 
-        metadata = json.loads((store.data_folder(name) / store.METADATA_FILE).read_text())
-        names.append(str(metadata.get("algorithm_name") or "not said"))
-    return "; ".join(names)
+    if info.source == "d4rl":
+        return ""
+    files = [store.data_folder(name) / store.METADATA_FILE for name in info.dataset_id.split("+")]
+    names = [json.loads(file.read_text()).get("algorithm_name") for file in files]
+    return "; ".join(str(name or "not said") for name in names)
 
 
-def _draw(out: Path, data: Any, info: Any, lengths: Any) -> list[str]:
-    """Draws what there is to see; returns the names of the pictures."""
+def _draw(out: Path, arrays: Any, info: Any, lengths: Any) -> list[str]:
+    """Draws the figures; returns their names."""
     from dtql_jax.datasets.summary import episode_returns
     from dtql_jax.plots import data as plots
     from dtql_jax.plots import mazes
 
     titles = {"title": info.task, "subtitle": f"{info.source} data: {info.dataset_id}"}
-    returns = episode_returns(data.rewards, lengths)
+    returns = episode_returns(arrays.rewards, lengths)
     plots.histogram_of_returns(returns, lengths, out / "histogram_of_returns.png", **titles)
     if "maze" not in info.task:
         return ["histogram_of_returns.png"]
-    positions, _ = mazes.positions_and_goals(info.env, data.observations)
+    positions, _ = mazes.positions_and_goals(info.env, arrays.observations)
     maze = mazes.read_maze(info.env)
     plots.visited_states(maze, positions, out / "visited_states.png", **titles)
     return ["histogram_of_returns.png", "visited_states.png"]
 
 
 def _lines(facts: dict[str, Any]) -> list[str]:
-    """The facts as text, one subject a line."""
-    rows, episodes = facts["transitions"], facts["episodes"]
-    env, goal = facts["env"], facts["env"]["success"] == "reward"
-    lines = [
-        ("task", facts["task"]),
-        ("source", facts["source"]),
-        ("dataset", facts["dataset_id"]),
-        ("path", facts["path"]),
-        ("fingerprint", facts["fingerprint"]),
-        ("recorded by", facts["recorded_by"]),
-        ("environment", f"{env['env_id']}, at most {env['max_episode_steps']} steps"),
-        ("observation", f"{facts['observation_dim']}: {' + '.join(facts['observation_layout'])}"),
-        ("transitions", f"{rows:,} in {episodes:,} episodes"),
-        ("terminals", f"{facts['terminals']:,} ({100 * facts['terminals'] / rows:.2f} % of rows)"),
-        ("rewarded", f"{100 * facts['rewarded_episodes']:.1f} % of episodes" if goal else ""),
-        ("clipped", f"{facts['clipped_actions']:,} action entries"),
-    ]
-    if facts["reference_scores"]:
-        low, high = facts["reference_scores"]
-        lines.append(("D4RL scores", f"return {low:g} is 0, return {high:g} is 100"))
-    text = [f"{name:<13} {value}" for name, value in lines if value]
+    """The facts as text: names and values, then tables of the numbers."""
+    shown = dataset_facts(facts) | {"path": facts["path"], "recorded by": facts["recorded_by"]}
+    share = 100 * facts["terminals"] / facts["transitions"]
+    shown["terminals"] = f"{facts['terminals']:,} ({share:.2f} % of rows)"
+    if facts["env"]["success"] == "reward":
+        shown["rewarded"] = f"{100 * facts['rewarded_episodes']:.1f} % of episodes"
+    lines = [f"{name:<13} {value}" for name, value in shown.items() if value]
     columns = list(facts["returns"])
-    text += ["", f"{'':<13}" + "".join(f"{name:>11}" for name in columns)]
+    lines += ["", f"{'':<13}" + "".join(f"{name:>11}" for name in columns)]
     for name in ("returns", "lengths", "rewards"):
-        text.append(f"{name:<13}" + "".join(f"{facts[name][key]:>11.5g}" for key in columns))
-    text += ["", f"{'action':<13}{'min':>11}{'mean':>11}{'max':>11}{'at bounds':>11}"]
+        lines.append(f"{name:<13}" + "".join(f"{facts[name][key]:>11.5g}" for key in columns))
+    lines += ["", f"{'action':<13}{'min':>11}{'mean':>11}{'max':>11}{'at bounds':>11}"]
     for i, entry in enumerate(facts["actions"]):
         spread = "".join(f"{entry[key]:>11.3f}" for key in ("min", "mean", "max"))
-        text.append(f"{i:<13}{spread}{100 * entry['at_bounds']:>9.1f} %")
-    return [*text, ""]
+        lines.append(f"{i:<13}{spread}{100 * entry['at_bounds']:>9.1f} %")
+    return [*lines, ""]

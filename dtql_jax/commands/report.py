@@ -28,7 +28,7 @@ def run() -> None:
         raise UserError("--run is missing; expected folders of runs, separated by commas")
     from dtql_jax.commands.reporting import page, runs
 
-    found = [runs.read_run(path) for path in runs.find_folders(values.run)]
+    found = runs.read_runs(values.run)
     content = page.build(runs.variants(found))
     out = Path(values.out or Path(values.run[0]) / "report")
     try:

@@ -1,27 +1,19 @@
-"""Tables as Markdown or HTML, for every command and study."""
+"""Markdown tables, for every command and study."""
 
-import html
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], style: str = "markdown") -> str:
-    """Formats a table.
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Returns a Markdown table, padded so that it reads well as plain text.
 
     Args:
-      columns: heads of the columns.
-      rows: one sequence of cells for each row, as long as `columns`. A cell is text, which is
-        kept; a float, written with up to 4 digits; an int, with commas between thousands; a bool,
-        "yes" or "no"; or None (or a float that is not finite), written as "-".
-      style: "markdown", padded so that it also reads well as plain text, or "html", a <table>
-        whose text is escaped.
-
-    Returns:
-      the lines of the table, without a newline at the end.
+      columns: titles of the columns.
+      rows: one sequence of cells for each row, formatted by `cell_text`.
 
     Raises:
-      ValueError: a row has another length, or the style is unknown.
+      ValueError: a row has another length than `columns`.
 
     >>> rows = [["DTQL", plus_minus(94.8, 1.0), 5], ["BC", 3.0, None]]
     >>> print(table(["method", "score", "seeds"], rows))
@@ -29,22 +21,23 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], style: str = "m
     | ------ | ---------- | ----- |
     | DTQL   | 94.8 ± 1.0 | 5     |
     | BC     | 3          | -     |
-    >>> table(["a"], [["x < y"]], style="html")
-    '<table>\\n<tr><th>a</th></tr>\\n<tr><td>x &lt; y</td></tr>\\n</table>'
     """
-    texts = [[cell_text(cell) for cell in row] for row in rows]
-    for row in texts:
+    lines = [list(columns)]
+    for row in rows:
         if len(row) != len(columns):
             raise ValueError(f"row {row} has {len(row)} cells; expected {len(columns)}")
-    if style == "html":
-        return _html(columns, texts)
-    if style == "markdown":
-        return _markdown(columns, texts)
-    raise ValueError(f"style is {style!r}; expected markdown or html")
+        lines.append([cell_text(cell).replace("|", "\\|").replace("\n", " ") for cell in row])
+    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
+    lines.insert(1, ["-" * width for width in widths])
+    return "\n".join("| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines)
 
 
 def cell_text(cell: Any) -> str:
-    """The text of one cell, as `table` describes it."""
+    """Formats a cell.
+
+    Floats get up to 4 digits, ints commas, bools "yes" or "no"; None and non-finite numbers are
+    "-", and text stays as it is.
+    """
     if cell is None or (isinstance(cell, float) and not math.isfinite(cell)):
         return "-"
     if isinstance(cell, bool):
@@ -55,7 +48,7 @@ def cell_text(cell: Any) -> str:
 
 
 def plus_minus(mean: float | None, error: float | None = None, digits: int = 1) -> str:
-    """A mean and its standard error; the error is left out where it is unknown.
+    """Formats a mean and its standard error, which is left out where it is unknown.
 
     >>> plus_minus(94.83, 1.02), plus_minus(94.83), plus_minus(None)
     ('94.8 ± 1.0', '94.8', '-')
@@ -64,21 +57,3 @@ def plus_minus(mean: float | None, error: float | None = None, digits: int = 1) 
         return "-"
     known = error is not None and math.isfinite(error)
     return f"{mean:.{digits}f}" + (f" ± {error:.{digits}f}" if known else "")
-
-
-def _markdown(columns: Sequence[str], texts: Sequence[Sequence[str]]) -> str:
-    lines = [[text.replace("|", "\\|").replace("\n", " ") for text in row] for row in texts]
-    lines.insert(0, [str(column) for column in columns])
-    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
-    lines.insert(1, ["-" * width for width in widths])
-    return "\n".join("| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines)
-
-
-def _html(columns: Sequence[str], texts: Sequence[Sequence[str]]) -> str:
-    lines = [_html_row("th", columns), *(_html_row("td", row) for row in texts)]
-    return "\n".join(["<table>", *lines, "</table>"])
-
-
-def _html_row(tag: str, texts: Sequence[str]) -> str:
-    cells = "".join(f"<{tag}>{html.escape(str(text))}</{tag}>" for text in texts)
-    return f"<tr>{cells}</tr>"

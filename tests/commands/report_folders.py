@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dtql_jax.presets import get_config
+from dtql_jax.training.run_folder import FORMAT
 from tests.commands.small_run import info_of
 
 
@@ -22,12 +23,11 @@ def write_folder(
     settings: list[dict[str, float]] | None = None,
     final: np.ndarray | None = None,
     finished: bool = True,
-    old: bool = False,
     **changes: Any,
 ) -> Path:
     """A run's folder; `final` [members, episodes] are normalised scores, or successes of a maze.
 
-    `settings` makes it a sweep: each of them with each seed. An `old` run names no members.
+    `settings` makes it a sweep: each of them with each seed.
     """
     config = get_config(f"{env},quick,{algorithm}")
     config.update({"seed": seeds[0], "seeds": len(seeds)} | changes)
@@ -37,13 +37,12 @@ def write_folder(
         final = np.linspace(40.0, 60.0, len(members) * 4).reshape(len(members), 4)
     path.mkdir(parents=True)
     run = {"config": config.to_dict(), "dataset": info, "commit": "abc", "versions": {"jax": "1"}}
-    if not old:
-        run["members"] = [{"seed": seed, "settings": own} for seed, own in members]
-    (path / "run.json").write_text(json.dumps(run))
+    run["members"] = [{"seed": seed, "settings": own} for seed, own in members]
+    (path / "run.json").write_text(json.dumps(run | {"format": FORMAT}))
     low, high = info["reference_scores"] or (0.0, 100.0)
-    heads = ["update", "step", "seed", "score", "episodes"] + ([] if old else ["member"])
+    heads = ["update", "step", "seed", "score", "episodes", "member"]
     with (path / "evaluations.csv").open("w", newline="") as file:
-        rows = csv.DictWriter(file, heads, extrasaction="ignore")
+        rows = csv.DictWriter(file, heads)
         rows.writeheader()
         for update in (5_000, 10_000):
             for i, (seed, _) in enumerate(members):
@@ -52,9 +51,9 @@ def write_folder(
                     {"update": update, "step": update, "seed": seed, "member": i, "score": score}
                     | {"episodes": final.shape[1]}
                 )
-    heads = ["update", "phase", "step", "seed", "critic_loss"] + ([] if old else ["member"])
+    heads = ["update", "phase", "step", "seed", "critic_loss", "member"]
     with (path / "metrics.csv").open("w", newline="") as file:
-        rows = csv.DictWriter(file, heads, extrasaction="ignore")
+        rows = csv.DictWriter(file, heads)
         rows.writeheader()
         for update in (100, 200, 300):
             for i, (seed, _) in enumerate(members):
@@ -63,8 +62,8 @@ def write_folder(
     if not finished:
         return path
     with (path / "episodes.csv").open("w", newline="") as file:
-        heads = ["seed", "episode", "return", "length", "success"] + ([] if old else ["member"])
-        rows = csv.DictWriter(file, heads, extrasaction="ignore")
+        heads = ["seed", "episode", "return", "length", "success", "member"]
+        rows = csv.DictWriter(file, heads)
         rows.writeheader()
         maze = info["env"]["success"] == "reward"
         for (i, episode), value in np.ndenumerate(final):

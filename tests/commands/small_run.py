@@ -121,10 +121,10 @@ def _finish(folder: RunFolder, info: DatasetInfo, fit: Trainer, scores: np.ndarr
     config = folder.run["config"]
     with (folder.path / "episodes.csv").open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["seed", "episode", "return", "length", "success"])
+        writer.writerow(["member", "seed", "episode", "return", "length", "success"])
         for (member, episode), value in np.ndenumerate(scores):
             success = int(value > 50) if info.env.success == "reward" else ""
-            writer.writerow([fit.seeds[member], episode, float(value), 7, success])
+            writer.writerow([member, fit.seeds[member], episode, float(value), 7, success])
     summary = {
         "task": config["task"],
         "source": info.source,

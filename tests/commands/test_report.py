@@ -1,4 +1,4 @@
-"""The report: its numbers, the paper's only where they are comparable, one page alone."""
+"""The report: its scores, the paper's only where they are comparable, and the page."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dtql_jax.commands.reporting import charts, page, runs, tables
+from dtql_jax.commands.reporting import charts, page, runs, scores
 from dtql_jax.errors import UserError
 from dtql_jax.evaluation.published import paper_score
 from dtql_jax.evaluation.scores import stratified_bootstrap_interval
@@ -22,22 +22,33 @@ FINAL = np.array([[50.0, 70.0], [80.0, 80.0], [10.0, 30.0], [90.0, 100.0], [60.0
 
 
 def read(*folders: Path) -> list[runs.Variant]:
-    return runs.variants([runs.read_run(path) for path in runs.find_folders(map(str, folders))])
+    return runs.variants(runs.read_runs(map(str, folders)))
+
+
+def row_of(variant: runs.Variant) -> dict[str, str]:
+    """The row of a variant in its task's table."""
+    score = scores.score_of(variant)
+    assert score is not None
+    columns, (row,) = scores.score_table([score])
+    return dict(zip(columns, row, strict=True))
 
 
 def test_the_table_holds_the_numbers(tmp_path: Path) -> None:
     (variant,) = read(write_folder(tmp_path / "a", seeds=tuple(range(5)), final=FINAL))
-    row = tables.score_of(variant)
-    assert row is not None and row.name == "normalised score" and row.finished
-    assert (row.seeds, row.episodes) == (5, 2)
-    np.testing.assert_allclose(row.mean, FINAL.mean())
-    np.testing.assert_allclose(row.error, FINAL.std(ddof=1) / np.sqrt(10))
     means = FINAL.mean(axis=1)
-    np.testing.assert_allclose(row.seed_error, means.std(ddof=1) / np.sqrt(5))
+    low, high = stratified_bootstrap_interval(means)
     # a quarter of 5, rounded down, is left out at either end
-    np.testing.assert_allclose(row.iqm, np.sort(means)[1:4].mean())
-    np.testing.assert_allclose(row.interval, stratified_bootstrap_interval(means))
-    assert row.interval[0] < row.iqm < row.interval[1]
+    middle = np.sort(means)[1:4].mean()
+    error, seed_error = FINAL.std(ddof=1) / np.sqrt(10), means.std(ddof=1) / np.sqrt(5)
+    assert row_of(variant) == {
+        "variant": "dtql",
+        "mean ± standard error": f"{FINAL.mean():.1f} ± {error:.1f}",
+        "± over seeds": f"{seed_error:.1f}",
+        "IQM": f"{middle:.1f}",
+        "95 % interval": f"[{low:.1f}, {high:.1f}]",
+        "seeds x episodes": "5 x 2",
+        "paper's DTQL": 99.6,
+    }
 
 
 def test_one_seed_has_an_interval_over_episodes(tmp_path: Path) -> None:
@@ -45,24 +56,27 @@ def test_one_seed_has_an_interval_over_episodes(tmp_path: Path) -> None:
     folder = write_folder(
         tmp_path / "a", "pointmaze-umaze", source="generated", seeds=(4,), final=final
     )
-    row = tables.score_of(read(folder)[0])
-    assert row.name == "success rate" and row.mean == 75.0 and row.seed_error is None
-    assert row.interval == stratified_bootstrap_interval(final[0], np.mean)
+    (variant,) = read(folder)
+    row, (low, high) = row_of(variant), stratified_bootstrap_interval(final[0], np.mean)
+    assert scores.score_name(variant) == "success rate"
+    assert row["mean ± standard error"] == "75.0 ± 25.0"
+    assert row["± over seeds"] == row["IQM"] == "-"
+    assert row["95 % interval"] == f"[{low:.1f}, {high:.1f}]¹"
 
 
 def test_an_unfinished_run_shows_its_last_evaluation(tmp_path: Path) -> None:
-    folder = write_folder(tmp_path / "a", finished=False)
-    row = tables.score_of(read(folder)[0])
-    assert not row.finished and row.error is None and row.episodes == 4
-    np.testing.assert_allclose(row.mean, 50.0)
+    row = row_of(read(write_folder(tmp_path / "a", finished=False))[0])
+    assert row["variant"] == "dtql (not finished)" and row["seeds x episodes"] == "3 x 4"
+    assert row["mean ± standard error"] == "50.0"
 
 
 def test_seeds_of_several_runs_are_one_row(tmp_path: Path) -> None:
     write_folder(tmp_path / "a", seeds=(0, 1))
-    write_folder(tmp_path / "b", seeds=(2,), old=True)
+    write_folder(tmp_path / "b", seeds=(2,))
     write_folder(tmp_path / "c", algorithm="iql", seeds=(0, 1))
     found = read(tmp_path)
-    assert [(v.label, v.seeds) for v in found] == [("dtql", [0, 1, 2]), ("iql", [0, 1])]
+    seeds = [(v.label, [m.seed for m in v.members]) for v in found]
+    assert seeds == [("dtql", [0, 1, 2]), ("iql", [0, 1])]
     # the same seed once more is a repetition, no other draw
     write_folder(tmp_path / "d", seeds=(0,))
     assert [v.label for v in read(tmp_path)] == ["dtql (a)", "iql", "dtql (d)"]
@@ -74,21 +88,24 @@ def test_members_of_a_sweep_are_told_apart(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "a", seeds=(0, 1), settings=alphas, final=final)
     found = read(folder)
     assert [v.label for v in found] == ["dtql alpha=1.0", "dtql alpha=5.0"]
-    np.testing.assert_allclose([tables.score_of(v).mean for v in found], [15.0, 70.0])
-    (_, values), *_ = found[1].curves("evaluations", "score").values()
-    np.testing.assert_allclose(values, [30.0, 60.0])
-    assert tables.settings_table(found)[1] == [["algorithm.alpha", 1.0, 5.0]]
+    means = [row_of(v)["mean ± standard error"].split(" ")[0] for v in found]
+    assert means == ["15.0", "70.0"]
+    np.testing.assert_allclose(found[1].members[0].curve("evaluations", "score")[1], [30.0, 60.0])
+    assert scores.settings_table(found)[1] == [["algorithm.alpha", 1.0, 5.0]]
 
 
 def test_tasks_are_strata(tmp_path: Path) -> None:
     one, two = np.array([[10.0], [30.0], [50.0]]), np.array([[70.0], [80.0], [90.0]])
     write_folder(tmp_path / "a", "hopper-medium", final=one)
     write_folder(tmp_path / "b", "walker2d-medium", final=two)
-    (row,) = tables.aggregates([tables.score_of(v) for v in read(tmp_path)])
+    columns, (row,) = scores.aggregate_table([scores.score_of(v) for v in read(tmp_path)])
     values = np.concatenate([one, two], axis=1)
-    assert row.tasks == ("hopper-medium", "walker2d-medium") and row.runs == 3
-    np.testing.assert_allclose(row.mean, values.mean())
-    np.testing.assert_allclose(row.interval, stratified_bootstrap_interval(values))
+    low, high = stratified_bootstrap_interval(values)
+    assert dict(zip(columns, row, strict=True)) == {
+        **{"variant": "dtql", "tasks": 2, "seeds": 3, "mean": f"{values.mean():.1f}"},
+        **{"IQM": f"{np.sort(values.ravel())[1:5].mean():.1f}"},
+        **{"95 % interval": f"[{low:.1f}, {high:.1f}]"},
+    }
 
 
 @pytest.mark.parametrize(
@@ -120,7 +137,7 @@ def test_the_papers_means_are_those_of_its_rows() -> None:
 
 
 class Page(HTMLParser):
-    """What a page refers to, and its text."""
+    """The references, tags and words of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -166,11 +183,11 @@ def test_without_d4rls_data_the_paper_is_not_named(tmp_path: Path) -> None:
     write_folder(tmp_path / "a", "pointmaze-umaze", source="generated")
     page.write(page.build(read(tmp_path / "a")), tmp_path / "out")
     text = (tmp_path / "out" / "report.html").read_text()
-    assert "scores are not shown" in text and "paper&#x27;s DTQL" not in text
+    assert "scores are not shown" in text and "paper&#39;s DTQL" not in text
 
 
-def test_words_of_a_run_do_not_become_markup(tmp_path: Path) -> None:
-    write_folder(tmp_path / "a<b>", "hopper-medium")
+def test_text_of_a_run_does_not_become_markup(tmp_path: Path) -> None:
+    write_folder(tmp_path / "a<b>", "hopper-medium", d4rl_dir="<b>")
     write_folder(tmp_path / "a<c>", "hopper-medium")
     page.write(page.build(read(tmp_path / "a<b>", tmp_path / "a<c>")), tmp_path / "out")
     text = (tmp_path / "out" / "report.html").read_text()
@@ -179,7 +196,8 @@ def test_words_of_a_run_do_not_become_markup(tmp_path: Path) -> None:
 
 def test_the_command_to_repeat_a_run(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "a", seeds=(3, 4), batch_size=17)
-    command = page.repeat(runs.read_run(folder))
+    (run,) = runs.read_runs([str(folder)])
+    command = page.repeat(run)
     assert command.startswith("dtql-jax train ")
     assert set(command.split()[2:]) == {
         *("--env=hopper-medium", "--preset=quick", "--algorithm=dtql"),
@@ -189,9 +207,8 @@ def test_the_command_to_repeat_a_run(tmp_path: Path) -> None:
 
 def test_curves_show_means_bands_and_seeds(tmp_path: Path) -> None:
     final = np.array([[10.0], [20.0], [60.0]])
-    figure = charts.learning_curves(
-        read(write_folder(tmp_path / "a", final=final)), "t", "normalised score"
-    )
+    figure = charts.learning_curves(read(write_folder(tmp_path / "a", final=final)))
+    assert figure is not None
     (axes,) = figure.axes
     *seeds, mean = axes.get_lines()
     assert len(seeds) == 3 and len(axes.collections) == 1
@@ -203,13 +220,13 @@ def test_curves_show_means_bands_and_seeds(tmp_path: Path) -> None:
 
 def test_wrong_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no run"):
-        runs.find_folders([str(tmp_path)])
+        runs.read_runs([str(tmp_path)])
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(UserError, match="cannot be read"):
-        runs.read_run(tmp_path)
+        runs.read_runs([str(tmp_path)])
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(UserError, match="lacks 'config'"):
-        runs.read_run(tmp_path)
+        runs.read_runs([str(tmp_path)])
 
 
 def test_the_command(tmp_path: Path) -> None:
@@ -229,7 +246,7 @@ def test_the_command(tmp_path: Path) -> None:
         assert len(wrong.stderr.strip().splitlines()) == 1
 
 
-def test_a_picture_is_said_to_be_of_the_member_that_was_drawn(tmp_path: Path) -> None:
+def test_a_picture_is_labelled_with_the_first_member(tmp_path: Path) -> None:
     write_folder(tmp_path / "a")
     content = json.loads((tmp_path / "a" / "run.json").read_text())
     settings = [{"alpha": 0.5}, {"alpha": 0.5}, {"alpha": 5.0}]

@@ -1,4 +1,4 @@
-"""Tables: cells, escapes and wrong rows."""
+"""Tables: cells, pipes and wrong rows."""
 
 import math
 
@@ -16,11 +16,6 @@ def test_cells_of_every_kind() -> None:
     assert len({len(line) for line in lines}) == 1
 
 
-def test_html_is_escaped() -> None:
-    text = table(["<b>"], [["<script>"]], style="html")
-    assert "<b>" not in text and "<script>" not in text and "&lt;script&gt;" in text
-
-
 def test_an_empty_table_has_its_heads() -> None:
     assert table(["task", "score"], []).splitlines() == ["| task | score |", "| ---- | ----- |"]
 
@@ -28,5 +23,3 @@ def test_an_empty_table_has_its_heads() -> None:
 def test_wrong_tables() -> None:
     with pytest.raises(ValueError, match="1 cells; expected 2"):
         table(["a", "b"], [["x"]])
-    with pytest.raises(ValueError, match="style is 'latex'"):
-        table(["a"], [], style="latex")

@@ -1,8 +1,4 @@
-"""The curves of a report, as SVG whose colours follow the page's light or dark scheme.
-
-Figures have the style of `plots.style`. The colours of its light page are then replaced by CSS
-variables.
-"""
+"""The curves of a report, as SVG whose colours follow the page's light or dark scheme."""
 
 from __future__ import annotations
 
@@ -15,180 +11,121 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dtql_jax.commands.reporting.runs import Variant
-from dtql_jax.evaluation import scores
+from dtql_jax.commands.reporting.scores import score_name
+from dtql_jax.evaluation.scores import stratified_bootstrap_interval
+from dtql_jax.plots import style
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, which readers with colour blindness can tell apart
+Curve = tuple[np.ndarray, np.ndarray]  # updates [n], values [S, n]
+
+# Okabe and Ito's palette, distinguishable with colour blindness; the page defines --c0, --c1, ...
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#5b5f66")
-_INK, _GREY, _LINE, _GRID = "#22262b", "#6b737c", "#aab0b7", "#e6e8eb"
-_VARIABLES = {_INK: "ink", _GREY: "grey", _LINE: "line", _GRID: "grid"}
-_VARIABLES |= {colour: f"c{i}" for i, colour in enumerate(COLOURS)}
+_VARIABLES = {
+    **{style.INK: "ink", style.GREY: "grey", style.LINE: "line", style.GRID: "grid"},
+    **{colour: f"c{i}" for i, colour in enumerate(COLOURS)},
+    "#000000": "line",
+}
 
 
-def colour(place: int) -> str:
-    """The colour of a variant; after eight they repeat, with other dashes."""
-    return COLOURS[place % len(COLOURS)]
+def learning_curves(variants: Sequence[Variant]) -> Figure | None:
+    """Draws the scores of a task's variants; None without a second evaluation.
 
-
-def _dashes(place: int) -> str:
-    return ("-", "--", ":")[place // len(COLOURS) % 3]
-
-
-def learning_curves(variants: Sequence[Variant], title: str, score: str) -> Figure | None:
-    """The score of each variant against updates, of one task; None without a second evaluation.
-
-    Lines are means over seeds, bands 95 % bootstrap intervals of that mean (two seeds and more);
-    thin lines are the seeds. The grey part is pretraining.
+    Lines are means over seeds, bands their 95 % bootstrap intervals, thin lines the seeds.
+    Pretraining has a grey background.
     """
-    figure, axes = _figure(4.9, 3.1)
-    drawn = False
-    longest = 0.0
-    for place, variant in enumerate(variants):
-        curves = list(variant.curves("evaluations", "score").values())
-        if not curves:
-            continue
-        at, values = _together(curves)
-        drawn |= len(at) > 1
-        longest = max(longest, at[-1])
-        style: dict[str, Any] = {"color": colour(place), "linestyle": _dashes(place)}
-        if len(values) > 1:
-            for own in values:
-                axes.plot(at, own, linewidth=0.7, alpha=0.4, **style)
-            axes.fill_between(at, *_band(values), color=colour(place), alpha=0.18, linewidth=0)
-        marker = "o" if len(at) < 16 else None
-        axes.plot(
-            at, values.mean(axis=0), linewidth=2.0, marker=marker, markersize=4,
-            solid_capstyle="round", **style,
-        )  # fmt: skip
-    if not drawn:
+    figure, ((axes,),) = style.figure(4.9, 3.1)
+    curves = _draw(axes, variants, "evaluations", "score")
+    if all(len(at) < 2 for at, _ in curves):
         return None
-    pretrained = max(v.run.config["pretrain_steps"] for v in variants)
+    longest = max(at[-1] for at, _ in curves)
+    pretrained = max(variant.settings["pretrain_steps"] for variant in variants)
     if 0 < pretrained < longest:
-        axes.axvspan(0, pretrained, color=_GREY, alpha=0.12, linewidth=0, zorder=0)
+        axes.axvspan(0, pretrained, color=style.GREY, alpha=0.12, linewidth=0, zorder=0)
     axes.set_xlim(0, longest * 1.03)
-    if score == "success rate":
-        axes.set_ylim(-4, 104)
-    axes.set_ylabel("success rate (%)" if score == "success rate" else score)
     axes.set_xlabel("updates, pretraining included (grey)" if pretrained else "updates")
-    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=_INK)
+    axes.set_ylabel(score_name(variants[0]))
+    if score_name(variants[0]) == "success rate":
+        axes.set_ylim(-4, 104)
+        axes.set_ylabel("success rate (%)")
+    style.titles(axes, variants[0].settings["task"])
     return figure
 
 
-def metric_curve(variants: Sequence[Variant], metric: str) -> Figure | None:
-    """A training metric of each variant against updates; None where none of them has it."""
-    figure, axes = _figure(3.7, 2.3)
-    drawn = []
-    for place, variant in enumerate(variants):
-        curves = list(variant.curves("metrics", metric).values())
-        if not curves:
-            continue
-        at, values = _together(curves)
-        style: dict[str, Any] = {"color": colour(place), "linestyle": _dashes(place)}
-        if len(values) > 1:
-            for own in values:
-                axes.plot(at, own, linewidth=0.6, alpha=0.35, **style)
-        axes.plot(at, values.mean(axis=0), linewidth=1.6, solid_capstyle="round", **style)
-        drawn.append(values[np.isfinite(values)])
-    if not drawn:
-        return None
-    seen = np.concatenate(drawn)
-    if seen.size and seen.min() > 0 and seen.max() > 100 * seen.min():
+def metric_curve(variants: Sequence[Variant], metric: str) -> Figure:
+    """Draws a training metric of each variant that has it."""
+    figure, ((axes,),) = style.figure(3.7, 2.3)
+    curves = _draw(axes, variants, "metrics", metric)
+    drawn = np.concatenate([values[np.isfinite(values)] for _, values in curves])
+    if drawn.size and drawn.min() > 0 and drawn.max() > 100 * drawn.min():
         axes.set_yscale("log")
-    axes.set_title(metric.replace("_", " "), loc="left", fontsize=11, color=_INK)
     axes.margins(x=0.02)
+    style.panel_title(axes, metric.replace("_", " "))
     return figure
 
 
 def metric_names(variants: Sequence[Variant]) -> list[str]:
-    """The metrics that any of the runs logged, in the order of their columns."""
+    """Returns the metrics with a value in any row, in the order of their columns."""
     heads = ("update", "phase", "step", "member", "seed")
-    names = (name for v in variants for run in v.runs for name in (run.metrics or [{}])[0])
-    return [name for name in dict.fromkeys(names) if name not in heads]
-
-
-def _together(curves: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """(updates [n], values [S, n]) where every seed has one, else of the longest seed alone."""
-    common = set.intersection(*(set(at.tolist()) for at, _ in curves))
-    if not common:
-        at, values = max(curves, key=lambda curve: len(curve[0]))
-        return at, values[None]
-    at = np.array(sorted(common))
-    return at, np.stack([values[np.isin(own, at)] for own, values in curves])
-
-
-def _band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """95 % bootstrap interval of the mean over seeds at each update: values [S, n] -> two [n]."""
-    ends = [
-        scores.stratified_bootstrap_interval(column, np.mean, resamples=2_000)
-        for column in values.T
+    rows = [
+        row for variant in variants for member in variant.members for row in member.rows("metrics")
     ]
-    low, high = np.array(ends).T
-    return low, high
+    names = dict.fromkeys(name for row in rows for name, value in row.items() if value)
+    return [name for name in names if name not in heads]
 
 
-def _figure(width: float, height: float):
-    from matplotlib.figure import Figure
-
-    figure = Figure((width, height), layout="constrained", facecolor="none")
-    axes = figure.subplots()
-    axes.set_facecolor("none")
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(_LINE)
-    axes.tick_params(labelcolor=_GREY, labelsize=9.5, length=3, color=_LINE)
-    axes.grid(color=_GRID, linewidth=0.7)
-    axes.set_axisbelow(True)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.label.set_color(_GREY)
-        axis.label.set_fontsize(10)
-    axes.xaxis.set_major_formatter(_short_number)
-    axes.xaxis.set_major_locator(_few_ticks())
-    return figure, axes
-
-
-def _few_ticks():
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10])
+def _draw(axes: Axes, variants: Sequence[Variant], log: str, column: str) -> list[Curve]:
+    """Draws a column of the logs against updates; returns the curves."""
+    curves = []
+    for place, variant in enumerate(variants):
+        own = [member.curve(log, column) for member in variant.members]
+        own = [curve for curve in own if curve[0].size]
+        if not own:
+            continue
+        at = np.array(sorted(set.intersection(*(set(each.tolist()) for each, _ in own))))
+        values = np.stack([values[np.isin(each, at)] for each, values in own])
+        line: dict[str, Any] = {
+            "color": COLOURS[place % len(COLOURS)],
+            "linestyle": ("-", "--", ":")[place // len(COLOURS) % 3],
+        }
+        if len(values) > 1:
+            axes.plot(at, values.T, linewidth=0.7, alpha=0.4, **line)
+        if len(values) > 1 and log == "evaluations":
+            axes.fill_between(at, *_band(values), color=line["color"], alpha=0.18, linewidth=0)
+        marker = "o" if log == "evaluations" and len(at) < 16 else None
+        axes.plot(at, values.mean(axis=0), linewidth=1.8, marker=marker, markersize=4, **line)
+        curves.append((at, values))
+    axes.xaxis.set_major_formatter(style.short_number)
+    return curves
 
 
-def _short_number(value: float, _: object = None) -> str:
-    """Writes large numbers short.
-
-    >>> _short_number(250_000), _short_number(1_500_000), _short_number(20)
-    ('250k', '1.5M', '20')
-    """
-    for size, unit in ((1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:g}{unit}"
-    return f"{value:g}"
+def _band(values: np.ndarray) -> np.ndarray:
+    """Returns the 95 % bootstrap interval of the mean over seeds: [S, n] -> [2, n]."""
+    return np.transpose(
+        [stratified_bootstrap_interval(seeds, np.mean, resamples=2_000) for seeds in values.T]
+    )
 
 
-def svg(figure: Figure, label: str, salt: str) -> str:
-    """A figure as an <svg> element for a page that defines --ink, --grey, --line, --grid, --c0...
+def svg(figure: Figure, label: str) -> str:
+    """Returns a figure as an <svg> element for a page with --ink, --grey, --line, --grid, --c0...
 
     Args:
-      figure: as the functions here draw it.
-      label: what a screen reader says.
-      salt: unlike that of any other figure of the page; ids within it follow from it.
+      figure: drawn by this module.
+      label: text for screen readers.
     """
     import matplotlib
 
     file = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
-        figure.savefig(file, format="svg", metadata={"Date": None})
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     text = file.getvalue()
-    text = text[text.index("<svg") :]
-    # a style sheet would count for the whole page
-    text = re.sub(r"<(metadata|style).*?</\1>", "", text, flags=re.S)
-    for hexadecimal, name in _VARIABLES.items():
-        text = re.sub(hexadecimal, f"var(--{name})", text, flags=re.I)
-    text = re.sub(r"font-family: [^;\"]*;?", "", text)  # the page's own
+    # a style sheet would apply to the whole page
+    text = re.sub(r"<(metadata|style).*?</\1>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    text = re.sub(r"font-family: [^;\"]*;?", "", text)
+    for colour, name in _VARIABLES.items():
+        text = re.sub(colour, f"var(--{name})", text, flags=re.IGNORECASE)
     head, rest = text.split(">", 1)
     box = head.split('viewBox="', 1)[1].split('"', 1)[0]
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" role="img"'
-    head += ' xmlns:xlink="http://www.w3.org/1999/xlink"'
-    return f'{head} aria-label="{html.escape(label)}">{rest}'
+    return f'<svg viewBox="{box}" role="img" aria-label="{html.escape(label)}">{rest}'

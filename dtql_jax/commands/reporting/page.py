@@ -1,7 +1,5 @@
 """Builds a report: one HTML page that needs no other file and no network."""
 
-from __future__ import annotations
-
 import base64
 import datetime
 import json
@@ -12,156 +10,129 @@ from typing import Any
 
 import jinja2
 import markupsafe
+from flax.traverse_util import flatten_dict
 
-from dtql_jax.commands.reporting import charts, tables
-from dtql_jax.commands.reporting.runs import Run, Variant, flat_settings, score_name
-from dtql_jax.commands.tables import table
+from dtql_jax.commands.data_info import dataset_facts
+from dtql_jax.commands.reporting import charts, scores
+from dtql_jax.commands.reporting.runs import Run, Variant, members
+from dtql_jax.commands.tables import cell_text
 from dtql_jax.errors import UserError
 from dtql_jax.presets import get_config
 
 TEMPLATES = Path(__file__).parent / "templates"
-_INLINED = 4 << 20  # bytes; a larger figure is left out
+_LARGEST_PICTURE = 4 << 20  # bytes
 
 
 def build(variants: Sequence[Variant]) -> dict[str, Any]:
-    """Returns everything that the template shows."""
-    tasks = [_task(variants, task) for task in dict.fromkeys(v.task for v in variants)]
+    """Returns the content of the template."""
+    names = dict.fromkeys(variant.settings["task"] for variant in variants)
+    tasks = [_task([v for v in variants if v.settings["task"] == name]) for name in names]
     rows = [row for task in tasks for row in task["scores"]]
-    runs = list({run.path: run for v in variants for run in v.runs}.values())
-    paper = any(row.paper for row in rows)
-    for task in tasks:
-        task["table"] = tables.score_table(task["scores"], paper)
+    runs = list({m.run.path: m.run for variant in variants for m in variant.members}.values())
+    datasets = {v.dataset["fingerprint"]: dataset_facts(v.dataset) for v in variants}
     return {
         "title": _title(variants),
         "date": datetime.date.today().isoformat(),
         "tasks": tasks,
-        "aggregates": tables.aggregate_table(tables.aggregates(rows)),
-        "any_paper": paper,
-        "single_seeds": any(row.seeds == 1 for row in rows),
-        "few_seeds": any(1 < row.seeds < 5 for row in rows),
-        "times": tables.time_table(variants),
-        "datasets": _datasets(runs),
+        "aggregates": scores.aggregate_table(rows),
+        "any_paper": any(scores.paper_score(row) is not None for row in rows),
+        "single_seeds": any(len(row.values) == 1 for row in rows),
+        "few_seeds": any(1 < len(row.values) < 5 for row in rows),
+        "times": scores.time_table(runs),
+        "datasets": list(datasets.values()),
         "runs": [_run(run) for run in runs],
-        "warnings": _warnings(runs),
+        "warnings": [line for run in runs for line in _warnings(run)],
     }
 
 
 def _title(variants: Sequence[Variant]) -> str:
-    labels = list(dict.fromkeys(v.run.config["algorithm"]["name"] for v in variants))
-    tasks = list(dict.fromkeys(v.task for v in variants))
-    shown = [", ".join(words) if len(words) < 5 else f"{len(words)} {kind}" for words, kind in (
-        (labels, "algorithms"), (tasks, "tasks"))]  # fmt: skip
-    return f"{shown[0]} on {shown[1]}"
+    parts = []
+    for field, plural in (("algorithm.name", "algorithms"), ("task", "tasks")):
+        names = list(dict.fromkeys(variant.settings[field] for variant in variants))
+        parts.append(", ".join(names) if len(names) < 5 else f"{len(names)} {plural}")
+    return " on ".join(parts)
 
 
-def _task(variants: Sequence[Variant], task: str) -> dict[str, Any]:
-    own = [variant for variant in variants if variant.task == task]
-    name = score_name(own[0].run)
-    found = [tables.score_of(variant) for variant in own]
-    figures = [(m, charts.metric_curve(own, m)) for m in charts.metric_names(own)]
+def _task(own: Sequence[Variant]) -> dict[str, Any]:
+    """The section of one task."""
+    found = [scores.score_of(variant) for variant in own]
+    rows = [score for score in found if score is not None]
+    metrics = charts.metric_names(own)
     return {
-        "name": task,
-        "score_name": name,
-        "unit": " (%)" if name == "success rate" else "",
-        "variants": own,
-        "scores": [score for score in found if score is not None],
-        "missing": [v.label for v, s in zip(own, found, strict=True) if s is None],
-        "curve": charts.learning_curves(own, task, name),
-        "metrics": [(metric, figure) for metric, figure in figures if figure is not None],
-        "settings": tables.settings_table(own) if len(own) > 1 else ([], []),
-        "pictures": _pictures(own),
+        "name": own[0].settings["task"],
+        "dataset": own[0].dataset,
+        "score_name": scores.score_name(own[0]),
+        "labels": [variant.label for variant in own],
+        "scores": rows,
+        "table": scores.score_table(rows),
+        "missing": [v.label for v, score in zip(own, found, strict=True) if score is None],
+        "curve": charts.learning_curves(own),
+        "metrics": {metric: charts.metric_curve(own, metric) for metric in metrics},
+        "settings": scores.settings_table(own),
+        "pictures": _pictures(own, "trajectories") + _pictures(own, "decisions"),
     }
 
 
-def _pictures(own: Sequence[Variant]) -> list[dict[str, Any]]:
-    """The figures in the run folders that show the policy of the run's first member."""
+def _pictures(own: Sequence[Variant], name: str) -> list[dict[str, Any]]:
+    """The figures called `name` in the run folders; they show each run's first member."""
     found = []
-    drawn = [(v.label, run) for v in own for run, member in v.members if member == 0]
-    for label, run in drawn:
-        for name in ("trajectories.png", "decisions.png"):
-            path = run.path / name
-            if path.is_file() and path.stat().st_size < _INLINED:
-                data = base64.b64encode(path.read_bytes()).decode()
-                words = f"{path.stem}: {label} ({run.path.name})"
-                found.append({"data": data, "label": words, "wide": name == "decisions.png"})
-    return sorted(found, key=lambda picture: picture["wide"])
-
-
-def _datasets(runs: Sequence[Run]) -> list[list[tuple[str, str]]]:
-    """One list of (name, value) for each dataset."""
-    cards = {}
-    for run in runs:
-        data = run.dataset
-        env = data["env"]
-        card = [
-            ("task", data["task"]),
-            ("source", data["source"]),
-            ("dataset", data["dataset_id"]),
-            ("fingerprint", data["fingerprint"]),
-            ("transitions", f"{data['transitions']:,} in {data['episodes']:,} episodes"),
-            ("observation", f"{data['observation_dim']}: {' + '.join(data['observation_layout'])}"),
-            ("action", str(data["action_dim"])),
-            ("environment", f"{env['env_id']}, at most {env['max_episode_steps']} steps"),
-            ("success", "any reward above 0" if env["success"] == "reward" else "not known"),
-        ]
-        if data["reference_scores"]:
-            low, high = data["reference_scores"]
-            card.append(("D4RL's score", f"return {low:g} is 0, return {high:g} is 100"))
-        if data["clipped_actions"]:
-            card.append(("clipped", f"{data['clipped_actions']:,} action entries"))
-        cards[data["fingerprint"]] = card
-    return list(cards.values())
+    for label, run in [(v.label, m.run) for v in own for m in v.members if m.number == 0]:
+        path = run.path / f"{name}.png"
+        if path.is_file() and path.stat().st_size < _LARGEST_PICTURE:
+            data = base64.b64encode(path.read_bytes()).decode()
+            text = f"{name}: {label} ({run.path.name})"
+            found.append({"data": data, "label": text, "wide": name == "decisions"})
+    return found
 
 
 def _run(run: Run) -> dict[str, Any]:
-    """What is needed to repeat a run."""
-    versions = run.content.get("versions", {})
-    flat = flat_settings(Variant("", [(run, 0)], {}))
+    """The facts that are needed to repeat a run."""
+    versions = run.record.get("versions", {})
     return {
         "name": run.path.name,
-        "commit": run.content.get("commit", "unknown"),
+        "commit": run.record.get("commit", "unknown"),
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
         "command": repeat(run),
-        "settings": sorted((name, json.dumps(value)) for name, value in flat.items()),
+        "settings": sorted((k, json.dumps(v)) for k, v in members(run)[0].settings.items()),
         "ended": run.summary is not None,
     }
 
 
 def repeat(run: Run) -> str:
     """Returns the shortest command with a run's configuration."""
-    config = run.config
-    if any(settings for _, settings in run.members) and "command" in run.content:
-        # members with settings of their own: only the original command has them all
-        _, script, *rest = run.content["command"]
+    config = flatten_dict(run.record["config"], sep=".")
+    if any(member.settings != config for member in members(run)) and "command" in run.record:
+        # only the original command has the settings of each member
+        _, script, *rest = run.record["command"]
         return shlex.join(["dtql-jax", Path(script).stem.split()[-1], *rest])
-    words = ["dtql-jax train", f"--env={config['task']}"]
-    words += [f"--preset={config['preset']}", f"--algorithm={config['algorithm']['name']}"]
-    given = flat_settings(Variant("", [(run, 0)], {}))
+    task, preset, algorithm = (config[key] for key in ("task", "preset", "algorithm.name"))
     try:
-        spec = f"{config['task']},{config['preset']},{config['algorithm']['name']}"
-        default = get_config(spec).to_dict()
+        default = flatten_dict(get_config(f"{task},{preset},{algorithm}").to_dict(), sep=".")
     except UserError:
-        default = {"algorithm": {}}  # a configuration file of the user's own
-    base = {k: v for k, v in default.items() if k != "algorithm"}
-    base |= {f"algorithm.{k}": v for k, v in default["algorithm"].items()}
-    known = {name: value for name, value in given.items() if base.get(name, value) != value}
-    words += [f"--config.{name}={shlex.quote(str(value))}" for name, value in known.items()]
-    return " ".join(words)
+        default = {}  # a configuration file of the user's own
+    changed = [f"--config.{k}={v}" for k, v in config.items() if default.get(k, v) != v]
+    chosen = [f"--env={task}", f"--preset={preset}", f"--algorithm={algorithm}"]
+    return shlex.join(["dtql-jax", "train", *chosen, *changed])
 
 
-def _warnings(runs: Sequence[Run]) -> list[str]:
-    lines = []
-    for run in runs:
-        if run.summary is None:
-            lines.append(f"{run.path.name} has not finished: scores of its last evaluation.")
-            continue
-        bad = run.summary.get("diverged_actions_by_seed") or []
-        for (seed, _), number in zip(run.members, bad, strict=False):
-            if number:
-                lines.append(f"{run.path.name}, seed {seed}: {number} actions were not finite.")
-        for member in run.summary.get("members") or []:
-            if isinstance(member, dict) and member.get("diverged"):
-                lines.append(f"{run.path.name}, seed {member['seed']}: training diverged.")
+def _warnings(run: Run) -> list[str]:
+    name, summary = run.path.name, run.summary
+    if summary is None:
+        return [f"{name} has not finished: scores of its last evaluation."]
+    lines = [
+        f"{name}, seed {member.seed}: {number} actions were not finite."
+        for member, number in zip(
+            members(run), summary.get("diverged_actions_by_seed", ()), strict=False
+        )
+        if number
+    ]
+    lines += [
+        f"{name}, seed {member['seed']}: training diverged."
+        for member in summary.get("members", ())
+        if member["diverged"]
+    ]
+    if summary.get("warning"):
+        lines.append(f"{name}: {summary['warning']}")
     return lines
 
 
@@ -174,15 +145,8 @@ def write(content: dict[str, Any], out: Path) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    salts = iter(range(10**6))
-
-    def drawing(figure: Any, label: str) -> Any:
-        return markupsafe.Markup(charts.svg(figure, label, f"f{next(salts)}"))
-
-    def html_table(content: tuple[list[str], list[list[Any]]]) -> Any:
-        return markupsafe.Markup(table(*content, style="html"))
-
-    environment.globals |= {"svg": drawing, "table": html_table}
+    environment.filters["cell"] = cell_text
+    environment.filters["svg"] = lambda figure, label: markupsafe.Markup(charts.svg(figure, label))
     out.mkdir(parents=True, exist_ok=True)
     path = out / "report.html"
     path.write_text(environment.get_template("report.html.j2").render(content).rstrip() + "\n")
