@@ -1,4 +1,4 @@
-"""What all studies share: flags, the output folder, results kept on disk, tables and figures.
+"""Everything that studies share: flags, the output folder, results kept on disk, tables, figures.
 
 Every study is `experiments/NAME/__main__.py` of one shape:
 
@@ -35,6 +35,7 @@ from dtql_jax.errors import UserError
 from dtql_jax.training.device import describe_device, enable_compilation_cache, use_cpu_cores
 from dtql_jax.training.progress import duration
 from dtql_jax.training.run_folder import commit, versions, write_json
+from dtql_jax.types import Transition
 
 INK, GREY, LIGHT = "#22262B", "#6B737C", "#AAB0B7"
 # Okabe and Ito's palette, distinguishable by colour-blind readers
@@ -76,14 +77,7 @@ class Study:
     """
 
     def __init__(self, title: str, config: Mapping[str, Any], *facts: str, out: str = "") -> None:
-        """Makes the folder and opens the display; use the study as a context.
-
-        Args:
-          title: shown above the progress.
-          config: all settings of the study.
-          *facts: shown beside the title.
-          out: the folder; by default --out.
-        """
+        """Makes the folder (by default --out) and opens the display; use it as a context."""
         self.out, self.config = Path(out or flags.FLAGS.out), config
         try:
             self.out.mkdir(parents=True, exist_ok=True)
@@ -147,11 +141,8 @@ class Study:
         if not finished:
             raise SystemExit(cli.STOPPED)
         summary = json.loads((folder / "summary.json").read_text())
-        self._records[folder.name] = {
-            "seconds": sum(summary["seconds"].values()),
-            "device": summary["device"],
-            "commit": summary["commit"],
-        }
+        facts = {name: summary[name] for name in ("device", "commit")}
+        self._records[folder.name] = {"seconds": sum(summary["seconds"].values()), **facts}
         return summary
 
     def record(self, name: str, seconds: float) -> None:
@@ -179,8 +170,9 @@ class Study:
         """
         (self.out / "table.md").write_text(text.rstrip() + "\n")
         write_json(self.out / "table.json", results)
+        study = f"experiments.{Path(sys.argv[0]).parent.name}"
         about = {
-            "command": ["python", "-m", f"experiments.{Path(sys.argv[0]).parent.name}"],
+            "command": ["python", "-m", study, *sys.argv[1:]],
             "config": self.config,
             "seconds": self.seconds,
             "device": describe_device(),
@@ -188,7 +180,6 @@ class Study:
             "commit": commit(),
             "parts": self._records,
         }
-        about["command"] += sys.argv[1:]
         write_json(self.out / "run.json", about)
         for name, draw in figures.items():
             self.display.start("figures")
@@ -216,6 +207,26 @@ def _read_cell(path: Path, own: Mapping[str, Any]) -> tuple[Arrays, dict[str, An
             return {key: file[key] for key in file.files if key != "about"}, about["record"]
     except (OSError, KeyError, ValueError, zipfile.BadZipFile):
         return None
+
+
+# -------------------------------------------------------------------------------------- policies
+
+
+def sample_of(dataset: Mapping[str, Any]) -> Transition:
+    """Returns one transition of zeros in a dataset's sizes, to make networks without the data."""
+    observation = np.zeros((1, dataset["observation_dim"]), np.float32)
+    action, one = np.zeros((1, dataset["action_dim"]), np.float32), np.zeros(1, np.float32)
+    return Transition(observation, action, observation, one, one)
+
+
+def median_seconds(call: Callable[[], Any], repeats: int) -> float:
+    """Returns the median time of a call; a first one, which compiles, does not count."""
+    times = []
+    for _ in range(repeats + 1):
+        began = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - began)
+    return float(np.median(times[1:]))
 
 
 # ---------------------------------------------------------------------------------------- tables
@@ -276,6 +287,26 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **g
         one.grid(color="#E6E8EB", linewidth=0.7)
         one.set_axisbelow(True)
     return figure, axes
+
+
+def draw_curve(
+    axes: Any, updates: Sequence[int], scores: Sequence[Any], colour: str, **style: Any
+) -> None:
+    """Draws the mean of scores [F][P] at F updates as a line, standard errors as a band."""
+    found = [over_seeds(seeds) for seeds in scores]
+    mean = np.array([m for m, _ in found])
+    error = np.array([e or 0.0 for _, e in found])
+    axes.fill_between(updates, mean - error, mean + error, color=colour, alpha=0.16, linewidth=0)
+    axes.plot(updates, mean, color=colour, **({"linewidth": 1.5} | style))
+
+
+def score_axis(axes: Any, score_name: str, title: str = "") -> None:
+    """Labels the vertical axis with the score, below an optional title; a rate has 0 to 100 %."""
+    unit = ""
+    if score_name == "success rate":
+        unit = " (%)"
+        axes.set_ylim(-4, 104)
+    axes.set_ylabel(f"{title}\n{score_name}{unit}".lstrip(), fontsize=9 if title else 8)
 
 
 def save_figure(figure: Any, path: Path) -> None:

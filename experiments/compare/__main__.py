@@ -9,7 +9,6 @@ with a pretraining phase (DTQL, DQL-KL) make a sixth of their updates in it.
 
 import json
 import statistics
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from dtql_jax.commands import cli, runner
 from dtql_jax.commands.tables import plus_minus
 from dtql_jax.presets import get_config, has_pretraining
 from dtql_jax.training.logging import read_rows
-from dtql_jax.types import Transition
 from experiments import study
 
 DEFAULT = ["dtql", "dql", "dql_kl", "idql", "iql", "bc", "bc-ddpm"]
@@ -64,23 +62,16 @@ def configuration(name: str) -> Any:
 def acting_milliseconds(path: Path) -> tuple[float, float]:
     """Returns the median times of choosing 1 and 100 actions, compilation apart."""
     run = json.loads((path / "run.json").read_text())
-    config, dataset = run["config"] | {"seeds": 1}, run["dataset"]
-    observation = np.zeros((1, dataset["observation_dim"]), np.float32)
-    action, one = np.zeros((1, dataset["action_dim"]), np.float32), np.zeros(1, np.float32)
-    data = Transition(observation, action, observation, one, one)
-    # the time does not depend on the parameters, so an untrained policy is measured
-    policy = runner.make_trainer(config, data).policy()
-    medians = []
-    for batch in (1, 100):
-        rows = (np.zeros((1, batch, observation.shape[1]), np.float32),)
-        rows += (np.zeros((1, batch), np.int32),) * 2
-        times = []
-        for _ in range(11):
-            began = time.perf_counter()
-            policy(*rows)
-            times.append(time.perf_counter() - began)
-        medians.append(1e3 * statistics.median(times[1:]))
-    return medians[0], medians[1]
+    sample = study.sample_of(run["dataset"])
+    # the time does not depend on the parameters, so one untrained member is measured
+    policy = runner.make_trainer(run["config"] | {"seeds": 1}, sample).policy()
+
+    def milliseconds(batch: int) -> float:
+        observations = np.zeros((1, batch, sample.observations.shape[1]), np.float32)
+        numbers = np.zeros((1, batch), np.int32)
+        return 1e3 * study.median_seconds(lambda: policy(observations, numbers, numbers), 10)
+
+    return milliseconds(1), milliseconds(100)
 
 
 def row_of(name: str, path: Path, summary: dict[str, Any]) -> dict[str, Any]:

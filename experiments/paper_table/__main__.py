@@ -49,18 +49,19 @@ def define(argv: list[str]) -> None:
 def run() -> int:
     """Trains the missing runs and writes the table."""
     values, config = flags.FLAGS, flags.FLAGS.config
+    if values.runs:
+        rows = results.read_runs(values.runs)
+        out = values.out or "results"
+        with study.Study("the paper's table", {"runs": len(rows)}, out=out) as s:
+            _write(s, rows, {})
+        return 0
     if values.seeds is not None:
         config.seeds = values.seeds
     if values.behaviour_policy and not Path(values.behaviour_policy.split(",")[0]).is_file():
         raise UserError(f"--behaviour_policy: no file {values.behaviour_policy}")
-    folder = Path(values.folder or Path("runs") / f"table-{config.preset}")
+    folder = Path(values.folder or f"runs/table-{config.preset}")
     # scores of the small budget are no results: they stay beside their runs
-    out = values.out or ("results" if values.runs or config.preset == "paper" else str(folder))
-    if values.runs:
-        rows = results.read_runs(values.runs)
-        with study.Study("the paper's table", {"runs": len(rows)}, out=out) as s:
-            _write(s, rows, {})
-        return 0
+    out = values.out or ("results" if config.preset == "paper" else str(folder))
     runs, absent = plan.plan_runs(
         config,
         source=values.source,

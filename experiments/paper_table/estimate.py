@@ -18,6 +18,7 @@ from dtql_jax.training.device import describe_device
 from dtql_jax.training.progress import duration
 from dtql_jax.training.run_folder import write_json
 from dtql_jax.types import Transition
+from experiments import study
 from experiments.paper_table.plan import PlannedRun
 
 COSTS = "costs.json"
@@ -49,9 +50,8 @@ def kind_of(run: PlannedRun) -> str:
     config, source = run.config, run.source
     parts = [run.algorithm, source.env.env_id, f"{source.observation_dim}/{source.action_dim}"]
     parts += [f"batch {config.batch_size}", f"{config.seeds} members"]
-    for name in ("hidden_dim", "num_candidates", "max_q_backup"):
-        if name in config.algorithm:
-            parts.append(f"{name} {config.algorithm[name]}")
+    fields = ("hidden_dim", "num_candidates", "max_q_backup")
+    parts += [f"{name} {config.algorithm[name]}" for name in fields if name in config.algorithm]
     return ", ".join(parts)
 
 
@@ -63,33 +63,26 @@ def measure(run: PlannedRun) -> Cost:
     config["train_steps"] = 2 * calls
     config |= dict.fromkeys(("log_every", "eval_every", "checkpoint_every"), 2 * calls)
     draws = np.random.default_rng(0)
-    sizes = run.source.observation_dim, run.source.action_dim
-    rows = [draws.normal(size=(_ROWS, size)).astype(np.float32) for size in sizes]
+    observations, actions = (
+        draws.normal(size=(_ROWS, size)).astype(np.float32)
+        for size in (run.source.observation_dim, run.source.action_dim)
+    )
     ones = np.ones(_ROWS, np.float32)
-    data = Transition(rows[0], np.tanh(rows[1]), rows[0], ones, ones)
+    data = Transition(observations, np.tanh(actions), observations, ones, ones)
     trainer = runner.make_trainer(config, data)
     trainer.run()
-    spent = trainer.seconds
+    spent, policy = trainer.seconds, trainer.policy()
+    seen = np.broadcast_to(
+        observations[:_ACTIONS], (config["seeds"], *observations[:_ACTIONS].shape)
+    )
+    numbers = np.zeros(seen.shape[:2], np.int32)
     return Cost(
         compile=spent["compile"],
         pretrain=spent.get("pretrain", 0.0) / max(config["pretrain_steps"], 1),
         train=spent["train"] / config["train_steps"],
-        act=_act_seconds(trainer, rows[0], config["seeds"]),
+        act=study.median_seconds(lambda: policy(seen, numbers, numbers), 5) / _ACTIONS,
         step=_step_seconds(run.source.env),
     )
-
-
-def _act_seconds(trainer: Any, observations: np.ndarray, members: int) -> float:
-    """Returns the seconds of one action of each member, in batches as an evaluation has them."""
-    policy = trainer.policy()
-    seen = np.broadcast_to(observations[:_ACTIONS], (members, *observations[:_ACTIONS].shape))
-    numbers = np.zeros((members, _ACTIONS), np.int32)
-    times = []
-    for _ in range(6):
-        began = time.perf_counter()
-        policy(seen, numbers, numbers)
-        times.append(time.perf_counter() - began)
-    return float(np.median(times[1:])) / _ACTIONS  # the first call compiles
 
 
 def _step_seconds(spec: Any) -> float:
@@ -109,6 +102,29 @@ def _step_seconds(spec: Any) -> float:
             env.reset(seed=0)
     env.close()
     return spent / _STEPS
+
+
+def costs(
+    runs: Sequence[PlannedRun], folder: Path, report: Callable[[str], None]
+) -> dict[str, Cost]:
+    """Returns the cost of each kind of run, measured now or earlier on the same device.
+
+    Args:
+      runs: that are still to be trained.
+      folder: of the table's runs; keeps the measurements.
+      report: receives a line for each measurement.
+    """
+    path, device = folder / COSTS, describe_device()
+    stored = json.loads(path.read_text()) if path.exists() else {"device": None}
+    known: dict[str, Any] = stored["kinds"] if stored["device"] == device else {}
+    for run in runs:
+        kind = kind_of(run)
+        if kind not in known:
+            report(f"measuring {kind}")
+            known[kind] = measure(run)._asdict()
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(path, {"device": device, "kinds": known})
+    return {kind: Cost(**cost) for kind, cost in known.items()}
 
 
 def parts_of(run: PlannedRun, cost: Cost) -> dict[str, float]:
@@ -133,46 +149,19 @@ def parts_of(run: PlannedRun, cost: Cost) -> dict[str, float]:
     }
 
 
-def costs(
-    runs: Sequence[PlannedRun], folder: Path, report: Callable[[str], None]
-) -> dict[str, Cost]:
-    """Returns the cost of each kind of run, measured now or earlier on the same device.
-
-    Args:
-      runs: that are still to be trained.
-      folder: of the table's runs; keeps what was measured.
-      report: receives a line for each measurement.
-    """
-    path, device = folder / COSTS, describe_device()
-    known: dict[str, Any] = {}
-    if path.exists():
-        stored = json.loads(path.read_text())
-        known = stored["kinds"] if stored["device"] == device else {}
-    for run in runs:
-        kind = kind_of(run)
-        if kind not in known:
-            report(f"measuring {kind}")
-            known[kind] = measure(run)._asdict()
-            folder.mkdir(parents=True, exist_ok=True)
-            write_json(path, {"device": device, "kinds": known})
-    return {kind: Cost(**cost) for kind, cost in known.items()}
-
-
 def lines(runs: Sequence[PlannedRun], found: dict[str, Cost]) -> list[str]:
     """Returns the estimate as text: one line a task, and the sum."""
     device = describe_device()
     tasks: dict[str, dict[str, float]] = {}
     for run in runs:
         parts = parts_of(run, found[kind_of(run)])
-        if run.task in tasks:
-            parts["data"] = 0.0  # the task's first run has collected it
-        own = tasks.setdefault(run.task, dict.fromkeys(parts, 0.0))
-        for name, seconds in parts.items():
-            own[name] += seconds
+        own = tasks.setdefault(run.task, {"data": parts["data"]})  # collected once
+        for name in ("compile", "train", "evaluate"):
+            own[name] = own.get(name, 0.0) + parts[name]
     text = []
     for task, own in tasks.items():
-        parts = ", ".join(f"{name} {duration(s)}" for name, s in own.items() if s >= 1.0)
-        text.append(f"{task}: about {duration(sum(own.values()))} ({parts})")
+        shown = ", ".join(f"{name} {duration(s)}" for name, s in own.items() if s >= 1.0)
+        text.append(f"{task}: about {duration(sum(own.values()))} ({shown})")
     total = sum(sum(own.values()) for own in tasks.values())
     text.append(
         f"{len(runs)} runs: about {duration(total)} in all on {device['devices']} x "

@@ -3,11 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from experiments import study
 from experiments.paper_table.settings import ALGORITHMS
-from experiments.paper_table.table import Row, groups, name
+from experiments.paper_table.table import Row, groups, has_data_return, name
 
 _ACROSS = 3
 _COLOURS = dict(zip(ALGORITHMS, study.COLOURS, strict=False))
@@ -16,8 +14,8 @@ _COLOURS = dict(zip(ALGORITHMS, study.COLOURS, strict=False))
 def draw(rows: Sequence[Row], path: Path) -> None:
     """Draws scores against updates: means over seeds, standard errors as bands.
 
-    The score of the last checkpoint, as in the table, is the diamond at the end. Dashed: mean
-    return of the data's episodes. Dotted: the paper's score, where it is comparable.
+    The diamond at the end is the last checkpoint's score, as in the table. Dashed: mean return of
+    the data's episodes. Dotted: the paper's score, where it is comparable.
 
     Args:
       rows: of `results.read_runs`.
@@ -32,28 +30,19 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         axes.set_axis_off()
     for axes, panel in zip(grid.flat, panels, strict=False):
         for row in panel:
-            colour, error = _COLOURS.get(row["algorithm"], study.GREY), row["standard_error"] or 0.0
-            at, scores = np.array(row["curve"]["updates"]), row["curve"]["scores"]
-            if len(at) > 1:
-                found = [study.over_seeds(seeds) for seeds in scores]
-                mean = np.array([m for m, _ in found])
-                band = np.array([e or 0.0 for _, e in found])
-                axes.plot(at, mean, color=colour, linewidth=1.5)
-                axes.fill_between(at, mean - band, mean + band, color=colour, alpha=0.16, lw=0)
+            colour = _COLOURS.get(row["algorithm"], study.GREY)
+            if len(row["curve"]["updates"]) > 1:
+                study.draw_curve(axes, row["curve"]["updates"], row["curve"]["scores"], colour)
             axes.errorbar(
-                row["updates"], row["mean"], error, fmt="D", color=colour, markersize=4, capsize=3,
-                label=f"{name(row)} ({row['seeds']})",
+                row["updates"], row["mean"], row["standard_error"] or 0.0, fmt="D", color=colour,
+                markersize=4, capsize=3, label=f"{name(row)} ({row['seeds']})",
             )  # fmt: skip
-        first = panel[0]
-        if first["score_name"] == "return" and first["data_return"] is not None:
-            axes.axhline(first["data_return"], color=study.GREY, linestyle="--", linewidth=1)
-        for row in panel:
             if row["paper"] is not None:
                 axes.axhline(row["paper"]["score"], color=study.INK, linestyle=":", linewidth=1.2)
-        if first["score_name"] == "success rate":
-            axes.set_ylim(-4, 104)
-        unit = " (%)" if first["score_name"] == "success rate" else ""
-        axes.set_ylabel(first["score_name"] + unit, fontsize=8)
+        first = panel[0]
+        if has_data_return(first):
+            axes.axhline(first["data_return"], color=study.GREY, linestyle="--", linewidth=1)
+        study.score_axis(axes, first["score_name"])
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 100k
         axes.set_xlabel(f"updates of batch {first['batch_size']:,}", fontsize=8)
         axes.set_title(first["task"], loc="left", pad=14, fontsize=10, fontweight="bold")

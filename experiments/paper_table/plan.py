@@ -22,7 +22,7 @@ _MAY_CHANGE = ("d4rl_dir", "behaviour_policy", "wandb")
 
 
 class PlannedRun(NamedTuple):
-    """One population: a task and an algorithm.
+    """One population.
 
     Attributes:
       task: as asked for, with D4RL's version if the source is D4RL.
@@ -79,7 +79,7 @@ def plan_runs(
             raise UserError(f"{task} is no task of this table; it has {', '.join(DOMAINS)}")
         if source == "d4rl" and task == entry.name:
             task = _paper_version(entry)
-        data = _source_of(task, source)
+        data = _source_of(get_task(task), source)
         if data is None:
             absent[task] = entry.not_generated if source == "generated" else f"not in {source}"
             continue
@@ -98,9 +98,20 @@ def plan_runs(
     return runs, absent
 
 
-def _source_of(task: str, source: str) -> Any:
+def _split(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _paper_version(entry: Task) -> str:
+    """Returns the task's name with the version in the paper, if the paper has the task."""
+    for source in entry.d4rl:
+        if published.paper_score(entry.name, "d4rl", source.version):
+            return f"{entry.name}-{source.version}"
+    return entry.name
+
+
+def _source_of(entry: Task, source: str) -> Any:
     """Returns the record of a task's data, or None. Data of random actions does not count."""
-    entry = get_task(task)
     if source == "d4rl":
         return entry.d4rl[0] if entry.d4rl else None
     return entry.minari if source == "minari" else entry.generated
@@ -136,25 +147,6 @@ def _configuration(table: Any, task: str, domain: str, algorithm: str) -> Any:
     return config
 
 
-def check_same(run: PlannedRun, folder: Path) -> None:
-    """Raises UserError if a folder holds a run of other settings."""
-    if not (folder / "run.json").exists():
-        return
-    found, asked = flat(RunFolder.read(folder)["config"]), flat(run.config.to_dict())
-    for name in sorted(asked.keys() | found.keys()):
-        if name not in _MAY_CHANGE and found.get(name) != asked.get(name):
-            raise UserError(
-                f"{folder} holds a run with {name} {found.get(name)!r}, asked for is "
-                f"{asked.get(name)!r}; choose another --folder, or remove that one"
-            )
-
-
-def flat(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a run's configuration with the algorithm's fields as "algorithm.alpha"."""
-    own = {f"algorithm.{key}": value for key, value in config["algorithm"].items()}
-    return {key: value for key, value in config.items() if key != "algorithm"} | own
-
-
 def _check_files(sources: Sequence[D4rlSource], d4rl_dir: str) -> None:
     """Raises UserError with the names of all missing files, unless a mirror is configured."""
     missing = []
@@ -173,13 +165,20 @@ def _check_files(sources: Sequence[D4rlSource], d4rl_dir: str) -> None:
         )
 
 
-def _paper_version(entry: Task) -> str:
-    """Returns the task's name with the version in the paper, if the paper has the task."""
-    for source in entry.d4rl:
-        if published.paper_score(entry.name, "d4rl", source.version):
-            return f"{entry.name}-{source.version}"
-    return entry.name
+def check_same(run: PlannedRun, folder: Path) -> None:
+    """Raises UserError if a folder holds a run of other settings."""
+    if not (folder / "run.json").exists():
+        return
+    found, asked = flat(RunFolder.read(folder)["config"]), flat(run.config.to_dict())
+    for name in sorted(asked.keys() | found.keys()):
+        if name not in _MAY_CHANGE and found.get(name) != asked.get(name):
+            raise UserError(
+                f"{folder} holds a run with {name} {found.get(name)!r}, asked for is "
+                f"{asked.get(name)!r}; choose another --folder, or remove that one"
+            )
 
 
-def _split(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
+def flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a run's configuration with the algorithm's fields as "algorithm.alpha"."""
+    own = {f"algorithm.{key}": value for key, value in config["algorithm"].items()}
+    return {key: value for key, value in config.items() if key != "algorithm"} | own

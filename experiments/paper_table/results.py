@@ -1,4 +1,4 @@
-"""Finished runs as records without any path of this machine."""
+"""Finished runs as rows of the table, without any path of this machine."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,52 +25,59 @@ _FREE = (
     *("final_eval_episodes", "eval_envs", "eval_workers", "eval_overlap", "checkpoint_every"),
     *("wandb", "record_episodes"),
 )
+# entries of summary.json that a row keeps
+_KEPT = (
+    *("task", "algorithm", "source", "dataset_id", "dataset_fingerprint", "environment", "preset"),
+    *("pretrain_updates", "score_name", "score_by_seed", "seconds", "device", "versions"),
+    *("commit", "acting"),
+)
 
 
 def read_runs(folders: Sequence[str | Path]) -> list[dict[str, Any]]:
-    """Returns the records of all finished runs in some folders and below them, in table order.
+    """Returns one row for each finished run in some folders and below them, in table order.
 
-    Data of random actions (the kitchens' generated data) makes no result and is left out.
+    Runs on data of random actions (the kitchens' generated data) are no results and left out.
 
     Raises:
       UserError: a folder does not exist.
     """
-    found = []
+    rows = []
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise UserError(f"--runs: no folder {folder}")
-        found += [_record(path.parent) for path in sorted(folder.rglob("summary.json"))]
-    return sorted((row for row in found if "-random/" not in row["dataset_id"]), key=_order)
+        rows += [_row(path.parent) for path in sorted(folder.rglob("summary.json"))]
+    return sorted((row for row in rows if "-random/" not in row["dataset_id"]), key=_order)
 
 
 def _order(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    tasks, names = list(GROUPS["paper"]), list(ALGORITHMS)
+    def place(name: str, known: Sequence[str]) -> int:
+        return known.index(name) if name in known else len(known)
+
     task = row["task"].removesuffix(f"-{row['dataset_version']}")
     return (
-        tasks.index(task) if task in tasks else len(tasks),
+        place(task, GROUPS["paper"]),
         *(row["task"], row["dataset_id"], row["updates"]),
-        names.index(row["algorithm"]) if row["algorithm"] in names else len(names),
+        place(row["algorithm"], ALGORITHMS),
     )
 
 
-def _record(folder: Path) -> dict[str, Any]:
+def _row(folder: Path) -> dict[str, Any]:
     summary = json.loads((folder / "summary.json").read_text())
     run = json.loads((folder / "run.json").read_text())
     config, dataset = run["config"], run["dataset"]
     seeds, episodes = len(summary["seeds"]), summary["episodes"]
+    preset = _paper_preset(config)
     differences = paper_differences(config, seeds, episodes)
     paper = None
     if differences == [] and summary["algorithm"] == "dtql":
         paper = published.paper_score(config["task"], summary["source"], dataset["version"])
-    names = ("task", "algorithm", "source", "dataset_id", "dataset_fingerprint", "environment")
-    names += ("preset", "pretrain_updates", "score_name", "score_by_seed", "seconds", "device")
-    names += ("versions", "commit", "acting")
-    return {name: summary[name] for name in names} | {
+    return {name: summary[name] for name in _KEPT} | {
         "dataset_version": dataset["version"],
         "transitions": dataset["transitions"],
         "data_return": _data_return(dataset),
         "updates": summary["updates"] + summary["pretrain_updates"],
         "batch_size": config["batch_size"],
+        "paper_batch_size": None if preset is None else preset["batch_size"],
         "width": config["algorithm"]["hidden_dim"],
         "candidates": summary["acting"].get("num_candidates"),
         "seeds": seeds,
@@ -80,7 +87,7 @@ def _record(folder: Path) -> dict[str, Any]:
         "mean": summary["score_mean"],
         "standard_error": summary["score_standard_error_over_seeds"],
         "standard_error_over_episodes": summary["score_standard_error"],
-        "reference_percent": _reference_percent(summary, dataset),
+        "reference_percent": _reference_percent(summary),
         "diverged": sum(member["diverged"] is not None for member in summary["members"]),
         "differences": differences,
         "paper": None if paper is None else paper._asdict(),
@@ -88,59 +95,69 @@ def _record(folder: Path) -> dict[str, Any]:
     }
 
 
+def _paper_preset(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Returns the published configuration of a run's task and algorithm, if there is one."""
+    try:
+        return get_config(f"{config['task']},paper,{config['algorithm']['name']}").to_dict()
+    except UserError:
+        return None
+
+
 def paper_differences(config: Mapping[str, Any], seeds: int, episodes: int) -> list[str] | None:
     """Returns how a run differs from the published settings; None for a task without them.
 
     Args:
-      config: of the run, from its run.json.
-      seeds: that were trained.
+      config: of the run.
+      seeds: number of seeds trained.
       episodes: of each seed, with the last checkpoint.
     """
-    try:
-        preset: Any = get_config(f"{config['task']},paper,{config['algorithm']['name']}")
-    except UserError:
+    preset = _paper_preset(config)
+    if preset is None:
         return None
-    paper = preset.to_dict()
-    own, asked = flat(config), flat(paper)
-    changed = [name for name in asked if name not in _FREE and own.get(name) != asked[name]]
-    found = [f"{name.removeprefix('algorithm.')} {own.get(name)} ({asked[name]})"
-             for name in changed]  # fmt: skip
+    own, paper = flat(config), flat(preset)
+    compared = {name: (own.get(name), paper[name]) for name in paper if name not in _FREE}
+    found = [
+        f"{name.removeprefix('algorithm.')} {value} ({asked})"
+        for name, (value, asked) in compared.items()
+        if value != asked
+    ]
     if seeds < PAPER_SEEDS:
         found.append(f"seeds {seeds} ({PAPER_SEEDS})")
-    if episodes < parts.final_episodes(paper):
-        found.append(f"episodes {episodes} ({parts.final_episodes(paper)})")
+    if episodes < parts.final_episodes(preset):
+        found.append(f"episodes {episodes} ({parts.final_episodes(preset)})")
     return found
 
 
 def _data_return(dataset: Mapping[str, Any]) -> float | None:
-    """Returns the mean return of a collection's episodes from its own record, if that is there."""
+    """Returns the mean return of a collection's episodes, from the record beside its data."""
     if dataset["source"] != "generated":
         return None
     try:
         metadata = json.loads((Path(dataset["path"]) / "data" / "metadata.json").read_text())
-        parts = metadata["dtql_jax"]
-        episodes = sum(part["episodes"] for part in parts)
-        return sum(part["episodes"] * part["return_mean"] for part in parts) / episodes
+        collected = metadata["dtql_jax"]
+        returns = [part["return_mean"] for part in collected]
+        return float(np.average(returns, weights=[part["episodes"] for part in collected]))
     except (OSError, ValueError, KeyError, ZeroDivisionError):
-        return None  # the collection is gone, or of an older version
+        return None  # the collection was removed, or an older version made it
 
 
-def _reference_percent(summary: Mapping[str, Any], dataset: Mapping[str, Any]) -> float | None:
-    """Returns a return on data that is not D4RL's as percent of D4RL's random..expert range."""
-    if summary["score_name"] != "return":
-        return None
+def _reference_percent(summary: Mapping[str, Any]) -> float | None:
+    """Returns the score on data that is not D4RL's in D4RL's range: random 0, expert 100."""
     try:
         known = get_task(summary["task"]).d4rl
     except UserError:
         return None
-    if not known:
+    # the return of an AntMaze episode is 1 at the goal, so its mean is the success rate
+    unit = {"return": 1.0, "success rate": 100.0}.get(summary["score_name"])
+    if not known or unit is None:
         return None
-    return float(normalised_score(np.array(summary["score_mean"]), *known[0].reference_scores))
+    mean = np.array(summary["score_mean"] / unit)
+    return float(normalised_score(mean, *known[0].reference_scores))
 
 
 def _curve(path: Path) -> dict[str, list[Any]]:
     """Returns the learning curve: {"updates": [F], "scores": [F][P]}."""
     scores: dict[int, list[float]] = {}
-    for row in read_rows(path) if path.exists() else []:
+    for row in read_rows(path):
         scores.setdefault(int(row["update"]), []).append(float(row["score"]))
     return {"updates": sorted(scores), "scores": [scores[update] for update in sorted(scores)]}

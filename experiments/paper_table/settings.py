@@ -8,8 +8,19 @@ PRESETS = ("cpu", "paper")
 ALGORITHMS = ("dtql", "dql", "idql", "iql", "bc")
 DOMAINS = ("gym", "antmaze", "adroit", "kitchen")
 
+# fields of a domain; 0 means as published
+_PUBLISHED = {
+    "algorithms": "dtql",  # separated by commas
+    "transitions": 0,  # collected, if the data is generated
+    "batch_size": 0,
+    "hidden_dim": 0,  # width of every network
+    "pretrain_steps": 0,  # updates, of the algorithms that have such a phase
+    "train_steps": 0,  # updates after them; other algorithms make the sum of both
+    "num_candidates": 0,  # actions drawn for each observation when acting
+    "episodes": 0,  # of each member, with the last checkpoint
+}
 # preset "cpu": shows that everything works; its scores measure no method
-_SMALL = {
+_SMALL = _PUBLISHED | {
     "transitions": 100_000,
     "batch_size": 128,
     "hidden_dim": 128,
@@ -17,14 +28,15 @@ _SMALL = {
     "train_steps": 2_500,
     "num_candidates": 16,
 }
+_ANTMAZE = _PUBLISHED | {
+    "transitions": 200_000,
+    "batch_size": 256,
+    "pretrain_steps": 1_000,
+    "train_steps": 4_000,
+    "num_candidates": 32,
+}
 _CPU = {
-    "antmaze": {
-        "transitions": 200_000,
-        "batch_size": 256,
-        "pretrain_steps": 1_000,
-        "train_steps": 4_000,
-        "num_candidates": 32,
-    },
+    "antmaze": _ANTMAZE,
     "gym": _SMALL | {"algorithms": ",".join(ALGORITHMS)},
     "adroit": _SMALL | {"episodes": 20},
     "kitchen": _SMALL | {"train_steps": 1_500, "episodes": 10},
@@ -32,7 +44,7 @@ _CPU = {
 
 
 def get_config(preset: str = "cpu") -> ml_collections.ConfigDict:
-    """Returns the settings of the table; fields that are 0 or "" are as published."""
+    """Returns the settings of the table."""
     if preset not in PRESETS:
         raise UserError(f"the table has no preset {preset!r}; {near_matches(preset, PRESETS)}")
     config = ml_collections.ConfigDict()
@@ -43,16 +55,6 @@ def get_config(preset: str = "cpu") -> ml_collections.ConfigDict:
     # lower published learning rates are raised to it, for few updates; 0: none is
     config.least_learning_rate = 3e-4 if preset == "cpu" else 0.0
     for domain in DOMAINS:
-        own = ml_collections.ConfigDict()
-        own.algorithms = "dtql"  # separated by commas
-        own.transitions = 0  # collected, if the data is generated
-        own.batch_size = 0  # transitions
-        own.hidden_dim = 0  # width of every network
-        own.pretrain_steps = 0  # updates, of the algorithms that have such a phase
-        own.train_steps = 0  # updates after them; other algorithms make the sum of both
-        own.num_candidates = 0  # actions drawn for each observation when acting
-        own.episodes = 0  # of each member, with the last checkpoint
-        if preset == "cpu":
-            own.update(_CPU[domain])
-        config[domain] = own
+        fields = _CPU[domain] if preset == "cpu" else _PUBLISHED
+        config[domain] = ml_collections.ConfigDict(fields)
     return config

@@ -16,6 +16,7 @@ NAMES: dict[str, str] = {
     "bc": "BC",
     "dql_kl": "DQL-KL",
 }
+UNITS = {"success rate": "success %", "normalised score": "normalised"}
 Row = Mapping[str, Any]
 
 
@@ -30,16 +31,26 @@ def groups(rows: Sequence[Row]) -> list[list[Row]]:
 
 def name(row: Row) -> str:
     """Returns an algorithm's name as written in the table and the figure."""
-    return NAMES.get(row["algorithm"]) or row["algorithm"]
+    return NAMES.get(row["algorithm"], row["algorithm"])
 
 
 def score_text(row: Row) -> str:
     """Returns "2512 ± 34 return" or "93.3 ± 2.1 success %"."""
-    unit = {"success rate": "success %", "normalised score": "normalised"}
     digits = 0 if row["score_name"] == "return" and abs(row["mean"]) >= 100 else 1
     text = plus_minus(row["mean"], row["standard_error"], digits)
-    text += f" {unit.get(row['score_name'], row['score_name'])}"
+    text += f" {UNITS.get(row['score_name'], row['score_name'])}"
     return text + (f" ({row['diverged']} seeds diverged)" if row["diverged"] else "")
+
+
+def other_batch(row: Row) -> bool:
+    """Returns whether the batch size is not the one published for this task and algorithm."""
+    return row["paper_batch_size"] not in (None, row["batch_size"])
+
+
+def batch_text(row: Row) -> str:
+    """Returns "256", or "256 (not the published 2,048)"."""
+    mark = f" (not the published {row['paper_batch_size']:,})" if other_batch(row) else ""
+    return f"{row['batch_size']:,}{mark}"
 
 
 COLUMNS: dict[str, study.Column] = {
@@ -47,12 +58,12 @@ COLUMNS: dict[str, study.Column] = {
     "algorithm": name,
     "score": score_text,
     "% of D4RL's range (data not D4RL's)": "reference_percent:.1f",
-    "data's mean return": lambda row: _data_return(row),
+    "data's mean return": lambda row: f"{row['data_return']:.0f}" if has_data_return(row) else "-",
     "paper's DTQL": lambda row: "-" if row["paper"] is None else f"{row['paper']['score']}",
     "source": "source",
     "dataset": lambda row: f"{row['dataset_id']}, {row['transitions']:,} transitions",
     "updates": "updates:,",
-    "batch": "batch_size:,",
+    "batch": batch_text,
     "width": "width",
     "candidates": "candidates:,",
     "seeds x episodes": lambda row: f"{row['seeds']} x {row['episodes']}",
@@ -62,56 +73,40 @@ COLUMNS: dict[str, study.Column] = {
 }
 
 
-def _data_return(row: Row) -> str:
-    known = row["score_name"] == "return" and row["data_return"] is not None
-    return f"{row['data_return']:.0f}" if known else "-"
+def has_data_return(row: Row) -> bool:
+    """Returns whether the score is a return and that of the data's episodes is known."""
+    return row["score_name"] == "return" and row["data_return"] is not None
 
 
 def conclusions(rows: Sequence[Row]) -> list[str]:
     """Returns what a reader may conclude from the rows, one sentence an entry."""
     if not rows:
         return ["No run has finished yet."]
-    lines = []
     own = [row for row in rows if row["algorithm"] == "dtql"]
-    cited = [row for row in own if row["paper"] is not None]
-    if cited:
-        short = {row["task"] for row in cited if _missing(row) > 0.0}
-        lines.append(
-            f"On D4RL's data with the paper's settings, DTQL reaches the paper's score within two "
-            f"standard errors, or exceeds it, on {len(cited) - len(short)} of {len(cited)} tasks."
-        )
-        for row in cited:
-            if row["task"] in short:
-                lines.append(
-                    f"{row['task']} stays {row['paper']['score'] - row['mean']:.1f} below the "
-                    f"paper's {row['paper']['score']}."
-                )
-    else:
-        lines.append(
-            "No row is comparable with the paper's numbers: data, updates or seeds differ."
-        )
-    returns = [row for row in own if row["data_return"] is not None
-               and row["score_name"] == "return"]  # fmt: skip
+    lines = _beside_paper([row for row in own if row["paper"] is not None])
+    returns = [row for row in own if has_data_return(row)]
     if returns:
         above = [row for row in returns if row["mean"] > row["data_return"]]
         lines.append(
             f"DTQL's return is above the mean return of its data in {len(above)} of "
             f"{len(returns)} rows{_tasks(above)}."
         )
-    for row in own:
-        if row["score_name"] == "success rate":
-            lines.append(
-                f"DTQL reaches the goal of {row['task']} in {row['mean']:.0f} % of episodes after "
-                f"{row['updates']:,} updates of batch {row['batch_size']:,}."
-            )
-    compared = [group for group in groups(rows) if len({row["algorithm"] for row in group}) > 1]
-    compared = [group for group in compared if any(row["algorithm"] == "dtql" for row in group)]
+    lines += [
+        f"DTQL reaches the goal of {row['task']} in {row['mean']:.0f} % of episodes after "
+        f"{row['updates']:,} updates of batch {row['batch_size']:,}."
+        for row in own
+        if row["score_name"] == "success rate"
+    ]
+    compared = []
+    for group in groups(rows):
+        names = {row["algorithm"] for row in group}
+        if "dtql" in names and len(names) > 1:
+            compared.append(group)
     if compared:
-        best = [group for group in compared if _is_best(group)]
+        best = [group[0] for group in compared if _is_best(group)]
         lines.append(
             f"DTQL is the best of the algorithms trained on the same data, or within two standard "
-            f"errors of the best, on {len(best)} of {len(compared)} tasks"
-            f"{_tasks([group[0] for group in best])}."
+            f"errors of the best, on {len(best)} of {len(compared)} tasks{_tasks(best)}."
         )
     small = [row for row in rows if row["preset"] in ("cpu", "quick")]
     if small:
@@ -119,19 +114,41 @@ def conclusions(rows: Sequence[Row]) -> list[str]:
             f"{len(small)} of {len(rows)} rows have a small budget (preset cpu or quick): they "
             "show that the program works and measure no method."
         )
+    marked = [row for row in rows if other_batch(row)]
+    if marked:
+        lines.append(
+            f"{len(marked)} of {len(rows)} rows were trained with another batch size than the "
+            "published one (marked in the column batch)."
+        )
     return lines
 
 
-def _missing(row: Row) -> float:
-    """Returns how far a score is below the paper's, beyond two standard errors."""
-    return row["paper"]["score"] - row["mean"] - 2.0 * (row["standard_error"] or 0.0)
+def _beside_paper(rows: Sequence[Row]) -> list[str]:
+    """Compares the rows that have a score of the paper beside them."""
+    if not rows:
+        return ["No row is comparable with the paper's numbers: data, updates or seeds differ."]
+    short = [
+        row
+        for row in rows
+        if row["paper"]["score"] - row["mean"] > 2.0 * (row["standard_error"] or 0.0)
+    ]
+    reached = len(rows) - len({row["task"] for row in short})
+    return [
+        "On D4RL's data with the paper's settings, DTQL reaches the paper's score within two "
+        f"standard errors, or exceeds it, on {reached} of {len(rows)} tasks.",
+        *(
+            f"{row['task']} stays {row['paper']['score'] - row['mean']:.1f} below the paper's "
+            f"{row['paper']['score']}."
+            for row in short
+        ),
+    ]
 
 
 def _is_best(group: Sequence[Row]) -> bool:
     best = max(group, key=lambda row: row["mean"])
     own = max((row for row in group if row["algorithm"] == "dtql"), key=lambda row: row["mean"])
-    errors = [(row["standard_error"] or 0.0) ** 2 for row in (best, own)]
-    return best["mean"] - own["mean"] <= 2.0 * sum(errors) ** 0.5
+    error = sum((row["standard_error"] or 0.0) ** 2 for row in (best, own)) ** 0.5
+    return best["mean"] - own["mean"] <= 2.0 * error
 
 
 def _tasks(rows: Sequence[Row]) -> str:
@@ -145,14 +162,18 @@ def markdown(rows: Sequence[Row], remarks: Mapping[str, Sequence[str]] | None = 
       rows: of `results.read_runs`.
       remarks: {title: lines} of further sections; empty ones are left out.
     """
-    text = "# Scores\n\n" + "".join(f"- {line}\n" for line in conclusions(rows))
+    text = "# Scores\n\n" + _listed(conclusions(rows))
     if rows:
         text += "\n" + study.table(COLUMNS, rows) + "\n\n" + "\n\n".join(_reading(rows)) + "\n"
     sections = {"Settings that differ from the paper's": _differences(rows)} | dict(remarks or {})
     for title, lines in sections.items():
         if lines:
-            text += f"\n## {title}\n\n" + "".join(f"- {line}\n" for line in lines)
+            text += f"\n## {title}\n\n" + _listed(lines)
     return text
+
+
+def _listed(lines: Sequence[str]) -> str:
+    return "".join(f"- {line}\n" for line in lines)
 
 
 def _reading(rows: Sequence[Row]) -> list[str]:
@@ -163,7 +184,7 @@ def _reading(rows: Sequence[Row]) -> list[str]:
     if any(row["source"] == "generated" for row in rows):
         lines.append(
             "Source `generated`: data collected here by this project's policies, not D4RL's. Its "
-            "returns are not normalised. The percentage places a return in D4RL's range, 0 for "
+            "returns are not normalised. The percentage places a score in D4RL's range, 0 for "
             "the random and 100 for the expert policy; it is no D4RL score, because the data "
             "differs."
         )
@@ -177,6 +198,6 @@ def _differences(rows: Sequence[Row]) -> list[str]:
     found: dict[str, list[str]] = {}
     for row in rows:
         if row["differences"]:
-            text = ", ".join(row["differences"])
-            found.setdefault(text, []).append(f"{name(row)} on {row['task']}")
-    return [f"{'; '.join(whose)}: {text}" for text, whose in found.items()]
+            runs = found.setdefault(", ".join(row["differences"]), [])
+            runs.append(f"{name(row)} on {row['task']}")
+    return [f"{'; '.join(runs)}: {text}" for text, runs in found.items()]

@@ -248,6 +248,7 @@ def test_the_papers_score_is_shown_only_for_its_own_protocol(
     text = table.markdown([row])
     assert f"| {source} " in text and f"{shape[0]} x {shape[1]}" in text
     assert ("comparable with the paper" in text) == (shown is None)
+    assert "not the published" not in text
     for name, value in changes.items():
         assert f"{name} {value} (" in text
     if source == "generated":
@@ -281,7 +282,11 @@ def test_conclusions_compare_only_runs_on_the_same_data(tmp_path: Path) -> None:
     rows = results.read_runs([tmp_path])
     assert [row["algorithm"] for row in rows] == ["dtql", "dql", "idql"]
     assert [len(group) for group in table.groups(rows)] == [2, 1]
-    text = "\n".join(table.conclusions([row | {"data_return": 250.0} for row in rows]))
+    text = table.markdown([row | {"data_return": 250.0} for row in rows])
+    # DTQL and DQL were published with 256, IDQL with 512
+    assert text.count("| 128 (not the published 256)") == 2
+    assert text.count("| 128 (not the published 512)") == 1
+    assert "3 of 3 rows were trained with another batch size than the published one" in text
     assert "above the mean return of its data in 1 of 1 rows (hopper-medium)" in text
     assert "on 1 of 1 tasks (hopper-medium)" in text
     assert "3 of 3 rows have a small budget" in text
@@ -293,6 +298,8 @@ def test_data_of_random_actions_makes_no_row(tmp_path: Path) -> None:
     (run,) = planned("antmaze-umaze")
     path = finish(tmp_path, run, np.full((5, 10), 100.0)) / "summary.json"
     (row,) = results.read_runs([tmp_path])
+    assert (row["score_name"], row["reference_percent"]) == ("success rate", 100.0)
+    assert table.batch_text(row) == "256 (not the published 2,048)"
     assert "DTQL reaches the goal of antmaze-umaze in 100 %" in "\n".join(table.conclusions([row]))
     text = path.read_text().replace("dtql_jax/test-v0", "dtql_jax/kitchen-random/complete-v0")
     path.write_text(text)
@@ -330,8 +337,8 @@ SMALL = [
 
 
 @pytest.mark.slow
-def test_the_command_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
-    """Killed in its first run, it ends with all cells; what has ended is not made again."""
+def test_an_interrupted_table_resumes(tmp_path: Path) -> None:
+    """Killed in its first run, the same command makes all rows and repeats no finished run."""
     names = ("MINARI_DATASETS_PATH", "DTQL_JAX_CACHE", "HOME")
     environment = os.environ | {name: str(tmp_path / name) for name in names}
     out, shown = tmp_path / "runs", tmp_path / "results"
@@ -346,9 +353,9 @@ def test_the_command_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
     first = out / "antmaze-umaze-generated-dtql"
     with subprocess.Popen(command, stderr=subprocess.PIPE, **options) as process:
         deadline = time.monotonic() + 1_800
-        # whole ones have numbers for names; a second one means that the first is whole for sure
+        # a checkpoint that is complete has a number for a name
         while sum(p.name.isdigit() for p in (first / "checkpoints").glob("*")) < 2:
-            assert process.poll() is None, "it ended before it could be cut off"
+            assert process.poll() is None, "it ended before it could be killed"
             assert time.monotonic() < deadline
             time.sleep(0.1)
         process.send_signal(signal.SIGKILL)
