@@ -6,86 +6,76 @@ from typing import Any
 
 import numpy as np
 
-from dtql_jax.plots.mazes import Maze
 from experiments import study
 from experiments.bandits.problems import Bandit
 from experiments.study import COLOURS, GREY, INK
-from experiments.two_modes import corners, maze, ring
-from experiments.two_modes.ring import Collection
+from experiments.two_modes import bandit, maze
+from experiments.two_modes.settings import NAMES
 
 _LIMIT = 14.0  # of the bandit's axes
 _DATA_PATHS = 30  # of the data's episodes, drawn
 
 
 def draw(
-    bandit: Bandit,
-    collection: Collection,
-    found: Mapping[str, Mapping[str, np.ndarray]],
-    rows: Mapping[str, Sequence[Mapping[str, Any]]],
-    panels: Mapping[str, Mapping[str, str]],
+    data: Mapping[str, Any],
+    found: Mapping[str, Mapping[str, study.Arrays]],
+    rows: Mapping[str, Sequence[study.Row]],
     path: Path,
 ) -> None:
     """Draws samples and paths of all algorithms; each seed has its own colour.
 
     Args:
-      bandit: its data is grey, darker where the reward is higher.
-      collection: the maze's data.
-      found: the study's arrays.
+      data: {"bandit": Bandit, "maze": Collection}.
+      found: the study's arrays: {part: {algorithm: arrays}}.
       rows: of both tables.
-      panels: {"bandit" or "maze": {entry: title}}, in order.
       path: of the PNG.
     """
-    columns = 1 + max(len(own) for own in panels.values())
-    figure, grid = study.new_figure(
-        2.75 * columns, 6.1, 2, columns, height_ratios=(1.0, 0.8), subplot_kw={"visible": False}
-    )
+    columns = 1 + len(NAMES)
+    figure, grid = study.new_figure(2.75 * columns, 6.1, 2, columns, height_ratios=(1.0, 0.8))
     for axes in grid.flat:
         axes.grid(False)
         axes.spines[:].set_visible(True)
-    for axes, part in zip(grid[:, 0], ("bandit", "maze"), strict=True):
-        axes.set_ylabel(part, fontsize=11, fontweight="bold", color=INK)
-    _bandit_panel(grid[0][0], bandit, None, "data")
+    for part, line in zip(("bandit", "maze"), grid, strict=True):
+        line[0].set_ylabel(part, fontsize=11, fontweight="bold", color=INK)
+        for axes, title in zip(line, ("data", *NAMES.values()), strict=True):
+            axes.set_title(title, fontsize=11, fontweight="bold", color=INK)
+
+    _bandit_panel(grid[0][0], data["bandit"], None)
     _below(grid[0][0], "dark: high reward", "stars: the two best modes")
-    acting = {r["algorithm"]: r for r in rows["bandit"] if r["samples"] == "acting"}
-    for axes, (name, title) in zip(grid[0][1:], panels["bandit"].items(), strict=False):
-        _bandit_panel(axes, bandit, found[f"bandit/{name}"]["acting"], title)
-        row = acting[title]
+    acting = [row for row in rows["bandit"] if row["samples"] == "acting"]
+    for axes, name, row in zip(grid[0][1:], NAMES, acting, strict=True):
+        _bandit_panel(axes, data["bandit"], found["bandit"][name]["acting"])
         _below(
             axes,
             f"{row['upper_right']:.0%} upper right, {row['lower_left']:.0%} lower left",
             f"reward {row['reward']:.2f} of the best, {row['outside']:.0%} outside",
         )
-    entries = {row["algorithm"]: row for row in rows["maze"]}
-    _maze_panel(grid[1][0], [collection.paths[:_DATA_PATHS]], "data", (GREY,))
-    _below(grid[1][0], *_maze_lines(entries["data (planner)"]))
-    for axes, (name, title) in zip(grid[1][1:], panels["maze"].items(), strict=False):
-        _maze_panel(axes, maze.split(found[f"maze/{name}"]), title, COLOURS)
-        _below(axes, *_maze_lines(entries[title]))
-    seeds = len(next(iter(found.values()))["policy"])
-    _legend(figure, seeds)
+    planned = [data["maze"].episodes.paths[0][:_DATA_PATHS]]
+    played = [maze.episodes_of(found["maze"][name]).paths for name in NAMES]
+    for axes, paths, row in zip(grid[1], [planned, *played], rows["maze"], strict=True):
+        _maze_panel(axes, paths, (GREY,) if paths is planned else COLOURS)
+        steps = "" if row["steps"] is None else f", {row['steps']:.0f} steps"
+        _below(
+            axes,
+            f"{row['upper']:.0%} upper, {row['lower']:.0%} lower way",
+            f"{row['success']:.0%} reach the goal{steps}",
+        )
+    _legend(figure, len(played[0]))
     study.save_figure(figure, path)
-
-
-def _maze_lines(row: Mapping[str, Any]) -> tuple[str, str]:
-    steps = "" if row["steps"] is None else f", {row['steps']:.0f} steps"
-    ways = f"{row['upper']:.0%} upper, {row['lower']:.0%} lower way"
-    return ways, f"{row['success']:.0%} reach the goal{steps}"
 
 
 def _below(axes: Any, *lines: str) -> None:
     axes.set_xlabel("\n".join(lines), fontsize=9, color=INK, labelpad=5)
 
 
-def _bandit_panel(axes: Any, bandit: Bandit, samples: np.ndarray | None, title: str) -> None:
-    axes.set_visible(True)
-    axes.set_title(title, fontsize=11, fontweight="bold", color=INK)
-    relative = bandit.reward(bandit.actions) / bandit.best
+def _bandit_panel(axes: Any, problem: Bandit, samples: np.ndarray | None) -> None:
+    relative = problem.reward(problem.actions) / problem.best
     axes.scatter(
-        *bandit.actions.T, c=relative, s=1.6, cmap="Greys", vmin=-0.35, vmax=1.3, linewidths=0,
+        *problem.actions.T, c=relative, s=1.6, cmap="Greys", vmin=-0.35, vmax=1.3, linewidths=0,
         rasterized=True,
     )  # fmt: skip
     if samples is None:
-        axes.plot(*corners.CORNERS.T, "*", color=INK, markersize=11, markeredgecolor="white")
+        axes.plot(*bandit.CORNERS.T, "*", color=INK, markersize=11, markeredgecolor="white")
     else:
         # shuffled: seeds drawn one after the other would hide each other
         colours = np.repeat(np.arange(len(samples)), samples.shape[1])
@@ -97,25 +87,18 @@ def _bandit_panel(axes: Any, bandit: Bandit, samples: np.ndarray | None, title: 
     axes.set(xlim=(-_LIMIT, _LIMIT), ylim=(-_LIMIT, _LIMIT), aspect="equal", xticks=(), yticks=())
 
 
-def _maze_panel(
-    axes: Any, members: list[list[np.ndarray]], title: str, colours: Sequence[str]
-) -> None:
-    axes.set_visible(True)
-    axes.set_title(title, fontsize=11, fontweight="bold", color=INK)
-    walls = np.array([[cell == 1 for cell in row] for row in ring.MAP])
+def _maze_panel(axes: Any, members: list[list[np.ndarray]], colours: Sequence[str]) -> None:
+    walls = np.array([[cell == 1 for cell in row] for row in maze.MAP])
     height, width = walls.shape
     extent = (-width / 2, width / 2, -height / 2, height / 2)
     axes.imshow(walls, cmap="Greys", vmax=4, extent=extent)
     # episodes of all seeds in turn, so that no seed covers the others
-    for episode in range(max(len(paths) for paths in members)):
-        for i, paths in enumerate(members):
-            if episode < len(paths):
-                colour = colours[i % len(colours)]
-                axes.plot(*paths[episode].T, color=colour, linewidth=1.0, alpha=0.5)
-    maze_map = Maze(tuple(tuple(row) for row in ring.MAP), 1.0)
-    for kind, marker, size in (("r", "o", 6), ("g", "*", 13)):
-        centres = maze_map.centres(kind).T
-        axes.plot(*centres, marker, color=INK, markersize=size, markeredgecolor="white", zorder=5)
+    for episode in zip(*members, strict=True):
+        for i, positions in enumerate(episode):
+            colour = colours[i % len(colours)]
+            axes.plot(*positions.T, color=colour, linewidth=1.0, alpha=0.5)
+    for place, marker, size in ((maze.START, "o", 6), (maze.GOAL, "*", 13)):
+        axes.plot(*place, marker, color=INK, markersize=size, markeredgecolor="white", zorder=5)
     axes.set(xlim=extent[:2], ylim=extent[2:], aspect="equal", xticks=(), yticks=())
 
 
