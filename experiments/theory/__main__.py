@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dtql_jax.algorithms import make_algorithm
 from dtql_jax.commands import cli
 from dtql_jax.diffusion.weighting import WEIGHTINGS
-from dtql_jax.errors import UserError
-from dtql_jax.training.data_parallel import Placement
+from dtql_jax.training.progress import Progress
 from experiments import study
 from experiments.theory import curves, figures, training
 from experiments.theory import mixture as mixtures
@@ -41,6 +41,11 @@ COLUMNS: dict[str, study.Column] = {
 }
 
 
+def _other_minima(row: study.Row) -> str:
+    others = [f"{a:.3f}" for a in row["minima"] if abs(a - row["minimum"]) > 1e-9]
+    return ", ".join(others) or "-"
+
+
 class Curve(NamedTuple):
     """The trust-region loss of one denoiser.
 
@@ -57,14 +62,9 @@ class Curve(NamedTuple):
 
 def check(config: Mapping[str, Any]) -> None:
     """Raises UserError if a number of the configuration is out of range."""
-    study.check_least(config, seed=0, seeds=1, train_steps=1, batch_size=1, hidden_dim=1)
+    study.check_least(config, seed=0, seeds=1, train_steps=1, batch_size=1)
     study.check_least(config, grid=11, levels=2, nodes=2)
-    if config["nodes"] > 180:  # numpy's weights overflow beyond
-        raise UserError(f"nodes is {config['nodes']}; expected at most 180")
-    if not config["learning_rate"] > 0.0:
-        raise UserError(f"learning_rate is {config['learning_rate']}; expected a number above 0")
-    if config["time_dim"] < 4 or config["time_dim"] % 2:
-        raise UserError(f"time_dim is {config['time_dim']}; expected an even number from 4 on")
+    make_algorithm("dtql", training.settings(config, "edm"))
 
 
 def grid(config: Mapping[str, Any]) -> np.ndarray:
@@ -73,34 +73,24 @@ def grid(config: Mapping[str, Any]) -> np.ndarray:
 
 
 def compute(
-    config: Mapping[str, Any], mixture: Mixture, weights: str, display: Any
-) -> dict[str, np.ndarray]:
+    config: Mapping[str, Any], mixture: Mixture, weights: str, display: Progress
+) -> study.Arrays:
     """Trains the denoisers of one weight; returns the curves in nats: exact [G], trained [P, G]."""
     actions = jnp.asarray(grid(config), jnp.float32)
 
     def curve(network: Any) -> Any:
         # D is not clipped to the action space: a little of the mixture is outside, and with
         # clipping the bound would not be that of the density
-        return curves.loss_curve(
-            network,
-            actions,
-            weights,
-            levels=config["levels"],
-            nodes=config["nodes"],
-            max_action=None,
-        )
+        sizes = {name: config[name] for name in ("levels", "nodes")}
+        return curves.loss_curve(network, actions, weights, max_action=None, **sizes)
 
-    exact = jax.jit(lambda: curve(mixture.network))()
+    exact = np.asarray(jax.jit(lambda: curve(mixture.network))(), np.float64)
     seeds = [config["seed"] + i for i in range(config["seeds"])]
     display.start(f"train, {weights}", config["train_steps"])
-    trained = training.train(config, mixture, weights, seeds, display.advance)
-    placement = Placement(len(seeds))
-    stacked = placement.put(jax.tree.map(lambda *leaves: np.stack(leaves), *trained))
-    evaluate = placement.map_members(lambda params: curve(training.network(config, params)), (0,))
-    losses = placement.take(evaluate(stacked))
+    trained = training.train(config, mixture, weights, seeds, curve, display.advance)
     return {
-        "exact": curves.in_nats(weights, np.asarray(exact, np.float64)),
-        "trained": curves.in_nats(weights, np.asarray(losses, np.float64)),
+        "exact": curves.in_nats(weights, exact),
+        "trained": curves.in_nats(weights, trained),
     }
 
 
@@ -112,15 +102,10 @@ def rows_of(
         {
             "weight": curve.weights.upper(),
             "denoiser": "exact" if curve.seed is None else f"seed {curve.seed}",
-            **curves.numbers(grid(config), curve.values, mixture)._asdict(),
+            **curves.numbers(grid(config), curve.values, mixture),
         }
         for curve in found
     ]
-
-
-def _other_minima(row: study.Row) -> str:
-    others = [f"{a:.3f}" for a in row["minima"] if abs(a - row["minimum"]) > 1e-9]
-    return ", ".join(others) or "-"
 
 
 def describe(config: Mapping[str, Any], mixture: Mixture) -> str:
@@ -152,10 +137,8 @@ def run() -> None:
         for weights in WEIGHTINGS:
             cell = s.cell(weights, config, lambda w=weights: compute(config, mixture, w, s.display))
             found.append(Curve(weights, None, cell["exact"]))
-            found += [
-                Curve(weights, config["seed"] + i, values)
-                for i, values in enumerate(cell["trained"])
-            ]
+            for seed, values in enumerate(cell["trained"], config["seed"]):
+                found.append(Curve(weights, seed, values))
         rows, about = rows_of(config, mixture, found), describe(config, mixture)
         shown = [
             {"weights": c.weights, "seed": c.seed, "nats": [round(float(x), 5) for x in c.values]}

@@ -13,7 +13,7 @@ parts, half of EDM's loss is the mean of (1) over sigma of that density: it, too
 data with noise around sigma_data = 0.5 added to it.
 """
 
-from typing import NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -90,37 +90,26 @@ def in_nats(weights: str, loss: np.ndarray) -> np.ndarray:
     return 0.5 * loss + 0.5 * float(np.log(2.0 * np.pi * np.e * edm.SIGMA_DATA**2))
 
 
-class Numbers(NamedTuple):
-    """Minima of a curve over the actions, and its distance from -log p.
+def numbers(actions: np.ndarray, curve: np.ndarray, mixture: Mixture) -> dict[str, Any]:
+    """Returns minima of a curve over the actions, and its distance from -log p.
 
-    Attributes:
-      minimum: action of its least value.
+    Args:
+      actions: [G], evenly spaced in [-1, 1].
+      curve: [G] in nats.
+      mixture: its density is p.
+
+    Returns:
+      minimum: action of the curve's least value.
       minima: all its local minima, from left to right.
-      nearest_mode: mode of p nearest to `minimum`.
-      highest_mode: mode of p of the highest density.
+      nearest_mode, highest_mode: modes of p, nearest to `minimum` and of the highest density.
       distance: from `minimum` to the highest mode.
-      least_gap: smallest value over the grid of curve + log p, in nats (p as the diffusion's last
-        step leaves it, with noise LAST_NOISE).
+      least_gap: smallest curve + log p over the grid, in nats. p is as the diffusion's last step
+        leaves it, with noise LAST_NOISE.
       least_inside: the same over the actions of highest density that hold INSIDE of the mass.
       held: share of the grid on which the curve is above -log p, up to TOLERANCE.
       mean_gap: mean of curve + log p under p, in nats: the divergence that the bound costs.
       correlation: Pearson's, of the curve and -log p over the grid.
     """
-
-    minimum: float
-    minima: list[float]
-    nearest_mode: float
-    highest_mode: float
-    distance: float
-    least_gap: float
-    least_inside: float
-    held: float
-    mean_gap: float
-    correlation: float
-
-
-def numbers(actions: np.ndarray, curve: np.ndarray, mixture: Mixture) -> Numbers:
-    """Returns the numbers of a curve [G] in nats at actions [G], evenly spaced in [-1, 1]."""
     log_p = mixture.log_density(actions, LAST_NOISE)
     modes = mixture.modes()
     minimum = float(actions[np.argmin(curve)])
@@ -129,15 +118,15 @@ def numbers(actions: np.ndarray, curve: np.ndarray, mixture: Mixture) -> Numbers
     mass = np.exp(log_p) / np.sum(np.exp(log_p))
     order = np.argsort(-mass)
     inside = order[: int(np.searchsorted(np.cumsum(mass[order]), INSIDE)) + 1]
-    return Numbers(
-        minimum=minimum,
-        minima=[float(a) for a in actions[1:-1][inner]],
-        nearest_mode=float(modes[np.argmin(np.abs(modes - minimum))]),
-        highest_mode=float(modes[0]),
-        distance=abs(minimum - float(modes[0])),
-        least_gap=float(gap.min()),
-        least_inside=float(gap[inside].min()),
-        held=float(np.mean(gap >= -TOLERANCE)),
-        mean_gap=float(np.sum(mass * gap)),
-        correlation=float(np.corrcoef(curve, -log_p)[0, 1]),
-    )
+    return {
+        "minimum": minimum,
+        "minima": actions[1:-1][inner].tolist(),
+        "nearest_mode": float(modes[np.argmin(np.abs(modes - minimum))]),
+        "highest_mode": float(modes[0]),
+        "distance": abs(minimum - float(modes[0])),
+        "least_gap": float(gap.min()),
+        "least_inside": float(gap[inside].min()),
+        "held": float(np.mean(gap >= -TOLERANCE)),
+        "mean_gap": float(np.sum(mass * gap)),
+        "correlation": float(np.corrcoef(curve, -log_p)[0, 1]),
+    }

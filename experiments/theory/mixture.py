@@ -38,17 +38,18 @@ class Mixture(NamedTuple):
         grid = np.linspace(-1.0, 1.0, 4_001)
         p = self.log_density(grid)
         at = np.flatnonzero((p[1:-1] > p[:-2]) & (p[1:-1] >= p[2:])) + 1
-        found = np.array([self._climb(grid[i - 1], grid[i + 1]) for i in at])
-        return found[np.argsort(-self.log_density(found))] if len(found) else found
 
-    def _climb(self, low: float, high: float) -> float:
-        result: Any = optimize.minimize_scalar(
-            lambda a: -float(self.log_density(np.array(a))),
-            bounds=(low, high),
-            method="bounded",
-            options={"xatol": 1e-9},
-        )
-        return float(result.x)
+        def climb(low: float, high: float) -> float:
+            result: Any = optimize.minimize_scalar(
+                lambda a: -float(self.log_density(np.array(a))),
+                bounds=(low, high),
+                method="bounded",
+                options={"xatol": 1e-9},
+            )
+            return result.x
+
+        found = np.array([climb(grid[i - 1], grid[i + 1]) for i in at])
+        return found[np.argsort(-self.log_density(found))]
 
     def sample(self, key: Array, number: int) -> Array:
         """Draws actions: [number, 1] float32."""
@@ -62,8 +63,7 @@ class Mixture(NamedTuple):
     def denoise(self, x: Array, sigma: Array) -> Array:
         """Returns E[a | a + sigma * eps = x], the denoiser of least error; all are [...].
 
-        Given the component, the posterior mean is that of two Gaussians; the components count by
-        their posterior probabilities.
+        It is the mean of the components' posterior means, weighted by their posteriors.
         """
         means, variances = jnp.asarray(self.means), jnp.square(jnp.asarray(self.stds))
         noise = jnp.square(sigma)[..., None]
@@ -88,29 +88,21 @@ class Mixture(NamedTuple):
 
 
 def make(settings: Mapping[str, Sequence[float]]) -> Mixture:
-    """Returns a mixture from its "weights", "means" and "stds".
-
-    Raises:
-      UserError: their lengths differ, a number is out of range, the weights do not sum to 1, or
-        too much of the mass is outside the action space [-1, 1].
-    """
+    """Returns a mixture from its "weights", "means" and "stds"; UserError if they are wrong."""
     weights, means, stds = (
         tuple(float(number) for number in settings[name]) for name in ("weights", "means", "stds")
     )
-    if not weights or not len(weights) == len(means) == len(stds):
+    if not len(weights) == len(means) == len(stds) or abs(sum(weights) - 1.0) > 1e-6:
         raise UserError(
-            f"mixture has {len(weights)} weights, {len(means)} means and {len(stds)} stds; "
-            "expected as many of each, at least 1"
+            f"mixture has weights {weights}, means {means} and stds {stds}; expected as many of "
+            "each, and weights that sum to 1"
         )
-    if min(weights) <= 0.0 or abs(sum(weights) - 1.0) > 1e-6:
-        raise UserError(f"mixture.weights are {weights}; expected numbers above 0 that sum to 1")
     # a narrower mode could not be resolved at the smallest noise level
     if min(stds) < 5 * edm.SIGMA_MIN:
         raise UserError(f"mixture.stds are {stds}; expected at least {5 * edm.SIGMA_MIN:g} each")
-    beyond = sum(
-        weight * (special.ndtr((-1.0 - mean) / std) + special.ndtr((mean - 1.0) / std))
-        for weight, mean, std in zip(weights, means, stds, strict=True)
-    )
+    mean, std = np.array(means), np.array(stds)
+    outside = special.ndtr((-1.0 - mean) / std) + special.ndtr((mean - 1.0) / std)
+    beyond = float(np.dot(weights, outside))
     if beyond > 0.01:
         raise UserError(
             f"{100 * beyond:.1f} % of the mixture is outside [-1, 1]; expected at most 1 %"

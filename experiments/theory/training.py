@@ -1,10 +1,12 @@
 """Denoisers trained on a mixture, by DTQL's own update of its diffusion policy."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dtql_jax import networks
 from dtql_jax.algorithms import common, dtql
@@ -19,16 +21,10 @@ from experiments.theory.mixture import Mixture
 UPDATES_PER_CALL = 200
 
 
-def settings(config: Mapping[str, Any], weights: str) -> dtql.DTQLConfig:
-    """DTQL's settings in this study; actions lie in [-1, 1]."""
-    return dtql.DTQLConfig(
-        learning_rate=config["learning_rate"],
-        lr_decay=True,
-        decay_steps=config["train_steps"],
-        hidden_dim=config["hidden_dim"],
-        time_dim=config["time_dim"],
-        weighting=weights,
-    )
+def settings(config: Mapping[str, Any], weights: str) -> dict[str, Any]:
+    """Returns DTQL's settings in this study; actions are in [-1, 1]."""
+    own = {name: config[name] for name in ("learning_rate", "hidden_dim", "time_dim")}
+    return own | {"lr_decay": True, "decay_steps": config["train_steps"], "weighting": weights}
 
 
 def train(
@@ -36,65 +32,58 @@ def train(
     mixture: Mixture,
     weights: str,
     seeds: Sequence[int],
-    say: Callable[[int], None] = lambda step: None,
-) -> list[Any]:
-    """Trains a denoiser for each seed, all as one population.
+    measure: Callable[[edm.Network], Array],
+    advance: Callable[[int], None] = lambda step: None,
+) -> np.ndarray:
+    """Trains a denoiser for each of P seeds, all as one population.
 
     Args:
       config: the study's.
-      mixture: whose actions each update draws anew, so that no data set is learned by heart.
+      mixture: each update draws new actions from it, so that no dataset is learned by heart.
       weights: "edm" or "elbo", of the denoising loss.
       seeds: one for each denoiser.
-      say: called with the updates made.
+      measure: takes the raw F of a trained denoiser.
+      advance: called with the updates made.
 
     Returns:
-      The denoisers' parameters.
+      The result of `measure` for each denoiser, [P, ...].
     """
-    own = settings(config, weights)
+    own = dtql.DTQLConfig(**settings(config, weights))
     modules = dtql.make_networks(own)
-    placement = Placement(len(seeds))
-    keys = placement.put(population.member_keys(seeds))
-    number = config["batch_size"]
-    state_zero, ones = jnp.zeros((number, 1)), jnp.ones((number,))
-    sample = Transition(state_zero, state_zero, state_zero, ones, ones)
+
+    def draw(_: Any, key: Array, size: int) -> Transition:
+        actions = mixture.sample(key, size)
+        state, one = jnp.zeros_like(actions), jnp.ones(size)
+        return Transition(state, actions, state, one, one)
+
+    def step(state: Any, batch: Transition, key: Array) -> tuple[Any, dict[str, Array]]:
+        draws = dtql.draw(key, *batch.actions.shape, weights=weights)
+        decay = common.decay_factor(own, state.diffusion.step)
+        traced = with_traced(own, state)
+        return update_diffusion(modules, traced, state, batch, draws, decay, weights)
 
     def init(key: Array) -> Any:
-        return dtql.init_state(own, modules, key, sample)
+        return dtql.init_state(own, modules, key, draw(None, key, 1))
 
-    def updates(state: Any, key: Array, start: Array, length: int) -> Any:
-        def one(state: Any, k: Array) -> tuple[Any, None]:
-            data_key, draw_key = jax.random.split(jax.random.fold_in(key, k))
-            actions = mixture.sample(data_key, number)
-            batch = Transition(state_zero, actions, state_zero, ones, ones)
-            draws = dtql.draw(draw_key, number, 1, weights)
-            decay = common.decay_factor(own, k)
-            return update_diffusion(
-                modules, with_traced(own, state), state, batch, draws, decay, weights
-            )[0], None
+    def losses(params: Any) -> Array:
+        denoiser = networks.Denoiser(config["hidden_dim"], config["time_dim"])
+        return measure(functools.partial(denoiser.apply, params))
 
-        return jax.lax.scan(one, state, start + jnp.arange(length))[0]
+    placement = Placement(len(seeds))
+    keys = placement.put(population.member_keys(seeds))
+    metrics = ["denoising_loss"]
 
-    programs: dict[int, Any] = {}
-
-    def advance(state: Any, start: int, length: int) -> Any:
-        if length not in programs:
-            programs[length] = placement.map_members(
-                lambda state, key, start: updates(state, key, start, length), (0, 0, None), (0,)
-            )
-        return programs[length](state, keys.run, placement.copy(jnp.int32(start)))
+    @functools.cache
+    def program(number: int) -> Any:
+        update = population.scan_updates(step, metrics, config["batch_size"], number, draw)
+        return placement.map_members(update, (0, 0, None, 0, None), donate=(0,))
 
     state = placement.map_members(init, (0,))(keys.init)
-    done = 0
-    while done < config["train_steps"]:
-        length = min(UPDATES_PER_CALL, config["train_steps"] - done)
-        state = jax.block_until_ready(advance(state, done, length))
-        done += length
-        say(done)
-    params = jax.device_get(placement.take(state.diffusion.params))
-    return [population.member(params, i) for i in range(len(seeds))]
-
-
-def network(config: Mapping[str, Any], params: Any) -> edm.Network:
-    """The raw F of a trained denoiser."""
-    denoiser = networks.Denoiser(config["hidden_dim"], config["time_dim"])
-    return lambda *inputs: denoiser.apply(params, *inputs)
+    sums = placement.put(population.empty_sums(len(metrics), len(seeds)))
+    for start in range(0, config["train_steps"], UPDATES_PER_CALL):
+        number = min(UPDATES_PER_CALL, config["train_steps"] - start)
+        state, sums = program(number)(state, sums, (), keys.run, placement.copy(jnp.int32(start)))
+        jax.block_until_ready(state)
+        advance(start + number)
+    measured = placement.map_members(losses, (0,))(state.diffusion.params)
+    return np.asarray(placement.take(measured), np.float64)

@@ -98,18 +98,19 @@ def test_numbers_by_hand() -> None:
     actions = np.linspace(-1.0, 1.0, 201)
     curve = -MIXTURE.log_density(actions, curves.LAST_NOISE) + 0.5
     found = curves.numbers(actions, curve, MIXTURE)
-    assert (found.minimum, found.distance) == pytest.approx((-0.6, 0.0), abs=1e-5)
-    assert found.minima == pytest.approx([-0.6, 0.3])
-    assert (found.least_gap, found.mean_gap) == pytest.approx((0.5, 0.5))
+    assert (found["minimum"], found["distance"]) == pytest.approx((-0.6, 0.0), abs=1e-5)
+    assert found["minima"] == pytest.approx([-0.6, 0.3])
+    assert (found["least_gap"], found["mean_gap"]) == pytest.approx((0.5, 0.5))
+    assert (found["held"], found["correlation"]) == pytest.approx((1.0, 1.0))
     # lower by 1 where there is hardly any mass
     rare = curves.numbers(actions, np.where(actions < -0.9, curve - 1.0, curve), MIXTURE)
-    assert (rare.least_gap, rare.least_inside) == pytest.approx((-0.5, 0.5))
-    assert (found.held, found.correlation) == pytest.approx((1.0, 1.0))
+    assert (rare["least_gap"], rare["least_inside"]) == pytest.approx((-0.5, 0.5))
     other = curves.numbers(actions, (actions - 0.25) ** 2 - 100.0, MIXTURE)
-    assert other.minimum == pytest.approx(0.25)
-    assert (other.nearest_mode, other.highest_mode) == pytest.approx((0.3, -0.6), abs=1e-4)
-    assert other.distance == pytest.approx(0.85, abs=1e-4)
-    assert other.held == 0.0
+    assert other["minimum"] == pytest.approx(0.25)
+    modes = other["nearest_mode"], other["highest_mode"]
+    assert modes == pytest.approx((0.3, -0.6), abs=1e-4)
+    assert other["distance"] == pytest.approx(0.85, abs=1e-4)
+    assert other["held"] == 0.0
 
 
 def test_wrong_settings_are_named() -> None:
@@ -118,8 +119,6 @@ def test_wrong_settings_are_named() -> None:
     for changed, said in (
         ({"seeds": 0}, "seeds is 0"),
         ({"grid": 2}, "grid is 2"),
-        ({"nodes": 200}, "expected at most 180"),
-        ({"learning_rate": 0.0}, "learning_rate is 0.0"),
         ({"time_dim": 5}, "time_dim is 5"),
     ):
         with pytest.raises(UserError, match=said):
@@ -127,7 +126,7 @@ def test_wrong_settings_are_named() -> None:
     good = config["mixture"]
     mixture.make(good)
     for changed, said in (
-        ({"means": (0.0,)}, "2 weights, 1 means and 2 stds"),
+        ({"means": (0.0,)}, "expected as many of each"),
         ({"weights": (0.5, 0.6)}, "sum to 1"),
         ({"stds": (0.001, 0.2)}, "mixture.stds"),
         ({"means": (-0.6, 0.9)}, "outside"),
