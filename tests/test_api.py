@@ -1,7 +1,5 @@
 """The Python API: own arrays, files and environments; scores; policies to go; wrong input."""
 
-import shlex
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +20,8 @@ from dtql_jax.presets import parts
 from dtql_jax.presets.arguments import configuration
 from examples import own_algorithm
 from examples import own_data_and_environment as own
+from tests.test_packaging import make_line
 
-ROOT = Path(__file__).parents[1]
 TINY = {"steps": 30, "batch_size": 32, "quiet": True}
 SMALL = {"algorithm": "bc", "settings": {"hidden_dim": 16}}
 
@@ -162,13 +160,6 @@ def test_a_task_means_what_the_command_means(task: str, monkeypatch: pytest.Monk
         dtql_jax.train(task, quiet=True)
     assert python.value.args == command.value.args
     assert python.value.args[0]["task"] == task
-
-
-def make_line(*arguments: str) -> list[str]:
-    """The command that a target of the Makefile runs."""
-    words = ["make", "--dry-run", "--old-file=.venv/.ready", *arguments]
-    ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
-    return shlex.split(ended.stdout.strip().splitlines()[-1])
 
 
 def test_single_arguments_change_the_preset() -> None:

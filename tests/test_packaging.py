@@ -1,5 +1,6 @@
 """The metadata, the built wheel, the Makefile and the citation."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -112,8 +113,18 @@ def test_the_wheel_holds_what_it_needs(tmp_path: Path) -> None:
     assert "Author: dtql-jax authors" in metadata
 
 
-def test_make_quotes_its_values() -> None:
-    words = ["make", "--dry-run", "--old-file=.venv/.ready"]
+def make_line(*arguments: str) -> list[str]:
+    """The command that a target of the Makefile runs."""
+    # a make that `make test` has started would take its variables and name its folder
+    own = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    words = ["make", "--dry-run", "--old-file=.venv/.ready", *arguments]
+    ended = subprocess.run(words, cwd=ROOT, env=own, capture_output=True, text=True, check=True)
+    return shlex.split(ended.stdout.strip().splitlines()[-1])
+
+
+def test_make_quotes_its_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAKELEVEL", "1")
+    monkeypatch.setenv("MAKEFLAGS", " -- OUT=other")
     cases = {
         ("train", "ENV=antmaze-umaze", "OUT=my runs/it's one"): "--out=my runs/it's one",
         ("resume", "RUN=my runs/a b"): "--run=my runs/a b",
@@ -121,8 +132,7 @@ def test_make_quotes_its_values() -> None:
         ("bandits", "OUT=x y"): "--out=x y",
     }
     for arguments, expected in cases.items():
-        ended = subprocess.run([*words, *arguments], cwd=ROOT, capture_output=True, text=True)
-        assert expected in shlex.split(ended.stdout.splitlines()[-1]), ended.stdout
+        assert expected in make_line(*arguments), arguments
 
 
 def test_the_citation_is_of_this_version() -> None:
