@@ -8,6 +8,7 @@ import jax
 import pytest
 
 from dtql_jax.algorithms import ALGORITHMS, make_algorithm
+from dtql_jax.plots import curves
 from dtql_jax.training.logging import EVALUATION_FIELDS, METRIC_KEYS
 from tests.algorithms import small
 
@@ -45,7 +46,13 @@ def test_every_metric_is_in_the_table(name: str) -> None:
 
 def test_every_column_is_in_the_tables() -> None:
     keys = {*METRIC_KEYS, *EVALUATION_FIELDS} - set(rows("Evaluation"))
-    assert set(rows("Where a row belongs")) == keys
+    assert set(rows("Columns that name a row")) == keys
     assert set(rows("Evaluation")) < set(EVALUATION_FIELDS)
     known = {name for algorithm in ALGORITHMS for name in logged(algorithm)}
     assert set(rows("Training")) == known
+
+
+def test_figures_have_the_units_of_the_table() -> None:
+    units = {name: cells[0].replace("^2", "²") for name, cells in rows("Training").items()}
+    named = {name: unit for name, unit in units.items() if unit in ("reward", "reward²", "nats")}
+    assert named == curves.UNITS

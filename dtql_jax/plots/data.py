@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dtql_jax.errors import UserError
 from dtql_jax.plots import mazes, style
 from dtql_jax.plots.mazes import Maze
 
@@ -19,66 +18,37 @@ _SQUARE = 1 / 16  # side of a square of the map, in cells
 
 
 def histogram_of_returns(
-    returns: np.ndarray,
-    lengths: np.ndarray,
-    path: str | os.PathLike,
-    *,
-    title: str = "",
-    subtitle: str = "",
+    returns: np.ndarray, lengths: np.ndarray, path: str | os.PathLike, *, title: str, subtitle: str
 ) -> None:
-    """Draws histograms of the returns and the lengths of episodes, with their means.
-
-    Args:
-      returns: [episodes].
-      lengths: [episodes], steps.
-      path: the PNG file.
-      title: first line.
-      subtitle: second line.
-
-    Raises:
-      UserError: there are no episodes.
-    """
-    if not len(returns):
-        raise UserError("no episodes to draw")
+    """Draws histograms of the returns and the lengths [episodes], with their means, as a PNG."""
     figure, ((left, right),) = style.figure(8.6, 3.6, 1, 2)
-    _histogram(left, np.asarray(returns, np.float64), style.BLUE, "return of an episode")
-    _histogram(right, np.asarray(lengths, np.float64), style.GREEN, "length of an episode (steps)")
+    _histogram(left, returns, style.BLUE, "return of an episode (sum of rewards)")
+    _histogram(right, lengths, style.GREEN, "length of an episode (steps)")
     left.set_ylabel(f"episodes (of {len(returns):,})")
+    right.set_ylabel("episodes")
     style.titles(left, title, subtitle)
     style.save(figure, path)
 
 
 def visited_states(
-    maze: Maze,
-    positions: np.ndarray,
-    path: str | os.PathLike,
-    *,
-    title: str = "",
-    subtitle: str = "",
+    maze: Maze, positions: np.ndarray, path: str | os.PathLike, *, title: str, subtitle: str
 ) -> None:
-    """Draws how often each place of a maze was visited, on a logarithmic scale.
+    """Draws how often each place of a maze was visited, on a logarithmic scale, as a PNG.
 
     Args:
-      maze: from `mazes.read_maze`.
-      positions: [N, 2].
+      maze: the maze.
+      positions: [N, 2], in metres.
       path: the PNG file.
       title: first line above the maze.
       subtitle: second line.
-
-    Raises:
-      UserError: positions of another shape, or none.
     """
     from matplotlib.colors import LogNorm
 
-    positions = np.asarray(positions)
-    if positions.ndim != 2 or positions.shape[1] != 2 or not len(positions):
-        raise UserError(f"positions have shape {positions.shape}; expected [one or more, 2]")
     figure, axes = mazes.maze_figure(maze, bar=True)
     left, right, bottom, top = maze.extent
     side = _SQUARE * maze.cell_size
     counts, _, _ = np.histogram2d(
-        positions[:, 0],
-        positions[:, 1],
+        *positions.T,
         bins=(round((right - left) / side), round((top - bottom) / side)),
         range=[(left, right), (bottom, top)],
     )
@@ -86,7 +56,6 @@ def visited_states(
         np.ma.masked_equal(counts.T, 0),
         origin="lower",
         extent=maze.extent,
-        cmap="viridis",
         norm=LogNorm(1, max(counts.max(), 10)),
         interpolation="nearest",
         zorder=2,
@@ -103,21 +72,18 @@ def visited_states(
 
 def _histogram(axes: Axes, values: np.ndarray, color: str, label: str) -> None:
     """Draws a bar for each value where these are few whole numbers, else bars of equal width."""
-    from matplotlib.ticker import MaxNLocator
-
-    low, high = values.min(), values.max()
+    values = np.asarray(values, np.float64)
+    low, high, mean = values.min(), values.max(), values.mean()
     if (values == np.round(values)).all() and high - low <= _BARS:
         edges = np.arange(low, high + 2) - 0.5
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        style.count_axis(axes.xaxis)
     else:
         edges = np.linspace(low, high, int(np.clip(2 * np.sqrt(len(values)), 10, _BARS)) + 1)
-    counts = np.asarray(axes.hist(values, edges, color=color, edgecolor="white", linewidth=0.6)[0])
-    mean = values.mean()
+    counts, _, _ = axes.hist(values, edges, color=color, edgecolor="white", linewidth=0.6)
     axes.axvline(mean, color=style.INK, linewidth=1.2, linestyle="--", label=f"mean {mean:.4g}")
-    axes.set_ylim(0, 1.25 * counts.max())
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    if len(counts) < 6:
+    axes.set_ylim(0, 1.25 * np.max(counts))
+    if len(edges) < 7:
         axes.set_xlim(edges[0] - 2, edges[-1] + 2)  # a single bar would fill the axes
     axes.set_xlabel(label)
-    axes.yaxis.set_major_formatter(style.short_number)
+    style.count_axis(axes.yaxis)
     style.legend(axes, loc="upper right")

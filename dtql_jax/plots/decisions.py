@@ -25,14 +25,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CANDIDATES, CHOSEN, BEHAVIOUR, GRID = 256, 64, 256, 61
-# Critics by algorithm, and the algorithms with a diffusion policy beside the acting one.
 _NETWORKS = {
     "dtql": dtql.make_networks,
     "dql_kl": dql_kl.make_networks,
     "dql": dql.make_networks,
 }
-_WITH_DIFFUSION = ("dtql", "dql_kl")
-_ACROSS = 3
+_ACROSS = 3  # panels in a row
 
 
 class Decision(NamedTuple):
@@ -75,48 +73,37 @@ def explain(
       state: the train state of one member.
       observations: [n, O].
       key: random key.
-
-    Raises:
-      UserError: see `check`.
     """
-    check(name, 2)
     config = ALGORITHMS[name][0](**settings)
-    one = make_algorithm(name, dict(settings) | {"action_selection": "single"})
-    as_run = make_algorithm(name, dict(settings))
+    networks: Any = _NETWORKS[name](config)
+    single = make_algorithm(name, {**settings, "action_selection": "single"}).act
+    as_run = make_algorithm(name, dict(settings)).act
     grid = jnp.linspace(-config.max_action, config.max_action, GRID)
     plane = jnp.stack(jnp.meshgrid(grid, grid), axis=-1).reshape(-1, 2)
-    networks: Any = _NETWORKS[name](config)
-
-    def draws(act: Any, observation: Array, key: Array, number: int) -> Array:
-        # in small batches: 64 choices among 1,024 candidates each would take a gigabyte
-        keys = jax.random.split(key, number)
-        return jax.lax.map(lambda k: act(state, observation, k), keys, batch_size=8)
 
     @jax.jit
-    def look(observation: Array, key: Array) -> tuple[Array, ...]:
+    def look(observation: Array, key: Array) -> Any:
         keys = jax.random.split(key, 3)
-        candidates = draws(one.act, observation, keys[0], CANDIDATES)
-        chosen = draws(as_run.act, observation, keys[1], CHOSEN)
-        q = common.min_q(networks.critic, state.target_critics, observation, plane).reshape(
-            GRID, GRID
-        )
-        if name not in _WITH_DIFFUSION:
-            return candidates, chosen, q
-        behaviour = edm.sample(
-            lambda *inputs: networks.denoiser.apply(state.diffusion.params, *inputs),
-            common.repeat(observation, BEHAVIOUR),
-            jax.random.normal(keys[2], (BEHAVIOUR, 2)),
-            config.max_action,
-        )
-        return candidates, chosen, q, behaviour
 
-    found = []
-    for i, observation in enumerate(jnp.asarray(observations)):
-        parts = [np.asarray(part) for part in look(observation, jax.random.fold_in(key, i))]
-        candidates, chosen, q, *behaviour = parts
-        diffusion = behaviour[0] if behaviour else None
-        found.append(Decision(candidates, chosen, diffusion, np.asarray(grid), q))
-    return found
+        def draws(act: Any, key: Array, number: int) -> Array:
+            # in small batches: 64 choices among 1,024 candidates each would take a gigabyte
+            each = jax.random.split(key, number)
+            return jax.lax.map(lambda k: act(state, observation, k), each, batch_size=8)
+
+        candidates, chosen = draws(single, keys[0], CANDIDATES), draws(as_run, keys[1], CHOSEN)
+        q = common.min_q(networks.critic, state.target_critics, observation, plane)
+        behaviour = None
+        if name != "dql":
+            behaviour = edm.sample(
+                lambda *inputs: networks.denoiser.apply(state.diffusion.params, *inputs),
+                common.repeat(observation, BEHAVIOUR),
+                jax.random.normal(keys[2], (BEHAVIOUR, 2)),
+                config.max_action,
+            )
+        return Decision(candidates, chosen, behaviour, grid, q.reshape(GRID, GRID))  # type: ignore
+
+    found = [look(o, jax.random.fold_in(key, i)) for i, o in enumerate(jnp.asarray(observations))]
+    return jax.tree.map(np.asarray, found)
 
 
 def draw(
@@ -126,48 +113,33 @@ def draw(
     maze: Maze,
     positions: np.ndarray,
     steps: np.ndarray,
-    goal: np.ndarray | None = None,
-    title: str = "",
-    subtitle: str = "",
+    goal: np.ndarray | None,
+    title: str,
+    subtitle: str,
 ) -> None:
     """Draws the maze with the numbered states, then a panel of actions for each state.
 
     Args:
       decisions: one for each state.
       path: the PNG file.
-      maze: from `mazes.read_maze`.
+      maze: the maze.
       positions: [T + 1, 2], the path of the episode.
       steps: [n], the steps of the states in the episode.
       goal: [2], or None where it is unknown.
       title: first line.
       subtitle: second line.
-
-    Raises:
-      UserError: there is no decision, or another number of them than of steps.
     """
-    if not decisions or len(decisions) != len(steps):
-        raise UserError(f"{len(decisions)} decisions for {len(steps)} steps; expected one each")
     down = math.ceil((len(decisions) + 1) / _ACROSS)
     figure, grid = style.figure(3.6 * _ACROSS, 3.6 * down + 0.9, down, _ACROSS)
-    panels = list(grid.flat)
-    _draw_states(panels[0], maze, positions, steps, goal)
-    for i, (axes, decision) in enumerate(zip(panels[1:], decisions, strict=False)):
+    states, *panels = grid.flat
+    _draw_states(states, maze, positions, steps, goal)
+    for i, (axes, decision) in enumerate(zip(panels, decisions, strict=False)):
         _draw_decision(axes, decision)
         style.panel_title(axes, f"state {i + 1}: step {steps[i]}")
-    for axes in panels[len(decisions) + 1 :]:
+    for axes in panels[len(decisions) :]:
         axes.remove()
-    handles, labels = (
-        first + second
-        for first, second in zip(
-            panels[0].get_legend_handles_labels(),
-            panels[1].get_legend_handles_labels(),
-            strict=True,
-        )
-    )
-    style.legend(
-        figure, handles=handles, labels=labels, loc="outside lower center", ncols=4, fontsize=10
-    )
-    style.figure_title(figure, f"{title}\n{subtitle}" if subtitle else title)
+    style.figure_legend(figure)
+    style.figure_title(figure, f"{title}\n{subtitle}")
     style.save(figure, path)
 
 
@@ -176,20 +148,14 @@ def _draw_states(
 ) -> None:
     mazes.draw_walls(axes, maze)
     axes.plot(*positions.T, color=style.GREEN, linewidth=1.6, label="path of the episode")
-    for i, step in enumerate(steps):
-        axes.plot(
-            *positions[step], "o", color="white", markeredgecolor=style.INK, markersize=13,
-            zorder=4,
-        )  # fmt: skip
+    for i, place in enumerate(positions[steps]):
+        axes.plot(*place, "o", color="white", markeredgecolor=style.INK, markersize=13, zorder=6)
         axes.annotate(
-            str(i + 1), tuple(positions[step]), ha="center", va="center", fontsize=8.5, zorder=5,
+            str(i + 1), tuple(place), ha="center", va="center", fontsize=8.5, zorder=7,
             color=style.INK,
         )  # fmt: skip
     if goal is not None:
-        axes.plot(
-            *goal, "*", color=style.ORANGE, markeredgecolor=style.INK, markersize=15, zorder=3,
-            linestyle="none", label="goal",
-        )  # fmt: skip
+        mazes.draw_goals(axes, goal[None])
     style.panel_title(axes, "states")
 
 
@@ -198,19 +164,15 @@ def _draw_decision(axes: Axes, decision: Decision) -> None:
     axes.grid(False)
     if np.ptp(decision.q) > 0:
         shown = axes.contourf(grid, grid, decision.q, levels=14, cmap="Greys_r", alpha=0.5)
-        style.colour_bar(axes, shown, "min(Q1, Q2)")
+        style.colour_bar(axes, shown, "min(Q1, Q2) (reward)")
+    dots = {"linestyle": "none", "markersize": 4}
+    small = dots | {"marker": ".", "alpha": 0.8}
     if decision.behaviour is not None:
-        axes.plot(
-            *decision.behaviour.T, ".", color=style.ORANGE, markersize=4, alpha=0.8,
-            label="diffusion policy", zorder=2,
-        )  # fmt: skip
+        axes.plot(*decision.behaviour.T, color=style.ORANGE, label="diffusion policy", **small)
+    axes.plot(*decision.candidates.T, color=style.BLUE, label="candidates", **small)
     axes.plot(
-        *decision.candidates.T, ".", color=style.BLUE, markersize=4, alpha=0.8,
-        label="candidates", zorder=3,
-    )  # fmt: skip
-    axes.plot(
-        *decision.chosen.T, "o", color="white", markeredgecolor=style.VERMILION, markersize=4,
-        markeredgewidth=0.9, label="chosen", zorder=4,
+        *decision.chosen.T, marker="o", color="white", markeredgecolor=style.VERMILION,
+        markeredgewidth=0.9, label="chosen", **dots,
     )  # fmt: skip
     axes.set(xlim=(-bound, bound), ylim=(-bound, bound), aspect="equal")
-    axes.set(xlabel="action 1", ylabel="action 2")
+    axes.set(xlabel="action 1: force in x (N)", ylabel="action 2: force in y (N)")

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -39,7 +39,7 @@ class Maze:
 
     @property
     def extent(self) -> tuple[float, float, float, float]:
-        """(left, right, bottom, top) of the whole map."""
+        """(left, right, bottom, top) of the whole map, in metres."""
         x, y = self.middle
         half_width = len(self.cells[0]) * self.cell_size / 2
         half_height = len(self.cells) * self.cell_size / 2
@@ -52,40 +52,30 @@ class Maze:
         cut = self.cell_size / 2
         return left + cut, right - cut, bottom + cut, top - cut
 
-    def corner(self, row: int, column: int) -> tuple[float, float]:
-        """Returns (x, y) of the lower left corner of a cell."""
-        left, _, _, top = self.extent
-        return left + column * self.cell_size, top - (row + 1) * self.cell_size
-
     def centres(self, *kinds: int | str) -> np.ndarray:
         """Returns the centres of the cells of the given kinds, [n, 2]."""
-        found = [
-            self.corner(row, column)
+        left, _, _, top = self.extent
+        places = [
+            (left + (column + 0.5) * self.cell_size, top - (row + 0.5) * self.cell_size)
             for row, cells in enumerate(self.cells)
             for column, kind in enumerate(cells)
             if kind in kinds
         ]
-        return np.reshape(np.asarray(found, np.float64), (-1, 2)) + self.cell_size / 2
+        return np.array(places, np.float64).reshape(-1, 2)
 
 
 def read_maze(spec: EnvSpec) -> Maze:
-    """Returns the maze of an environment.
-
-    Raises:
-      UserError: the environment is not a maze.
-    """
+    """Returns the maze of an environment; UserError where it is not a maze."""
     from dtql_jax.envs.make import make_env  # imports gymnasium, about a second
 
     env = make_env(spec)
-    try:
-        maze = getattr(env.unwrapped, "maze", None)
-        if maze is None:
-            raise UserError(f"{spec.env_id} is not a maze: it has no attribute 'maze'")
-        cells = tuple(tuple(row) for row in maze.maze_map)
-        # Gymnasium-Robotics' mazes have their middle at (0, 0), D4RL's their start.
-        return Maze(cells, float(maze.maze_size_scaling), getattr(maze, "middle", (0.0, 0.0)))
-    finally:
-        env.close()
+    maze = getattr(env.unwrapped, "maze", None)
+    env.close()
+    if maze is None:
+        raise UserError(f"{spec.env_id} is not a maze: it has no attribute 'maze'")
+    cells = tuple(tuple(row) for row in maze.maze_map)
+    # Gymnasium-Robotics' mazes have their middle at (0, 0), D4RL's their start
+    return Maze(cells, float(maze.maze_size_scaling), getattr(maze, "middle", (0.0, 0.0)))
 
 
 def positions_and_goals(
@@ -94,40 +84,31 @@ def positions_and_goals(
     """Returns the agent's and the goal's positions in flat observations of a maze.
 
     Args:
-      spec: its `observation_keys` name the parts of an observation. The position is
-        "achieved_goal", or the first two entries of a PointMaze's "observation" (an ant's
-        "observation" begins with its height). The observation of D4RL's ant has no keys: it
-        begins with the position and does not hold the goal.
+      spec: the environment. Its `observation_keys` name the parts of an observation.
       observations: [..., O].
 
     Returns:
       (positions [..., 2], goals [..., 2], or None where the observation does not hold them).
 
     Raises:
-      UserError: the position is not in the observation, or O is too small.
+      UserError: the observation does not hold the position.
     """
-    keys = spec.observation_keys
     observations = np.asarray(observations)
-    size = observations.shape[-1]
-    if spec.env_id == "dtql_jax/AntMazeD4RL-v0" and size >= 2:
+    if spec.env_id == "dtql_jax/AntMazeD4RL-v0":
         return observations[..., :2], None
-    lengths = {"achieved_goal": 2, "desired_goal": 2}
-    lengths["observation"] = size - sum(lengths.get(key, 0) for key in keys)
-    unknown = [key for key in keys if key not in lengths]
-    position_key = "achieved_goal" if "achieved_goal" in keys else "observation"
-    ant = position_key == "observation" and not spec.env_id.startswith("PointMaze")
-    if unknown or position_key not in keys or ant or lengths["observation"] < 2:
+    keys = spec.observation_keys
+    sizes = {"achieved_goal": 2, "desired_goal": 2}
+    sizes["observation"] = observations.shape[-1] - sum(sizes.get(key, 0) for key in keys)
+    ends = np.cumsum([sizes[key] for key in keys])
+    parts = dict(zip(keys, np.split(observations, ends[:-1], axis=-1), strict=True))
+    # a point's observation begins with its position, an ant's with its height
+    holder = "observation" if spec.env_id.startswith("PointMaze") else "achieved_goal"
+    if holder not in parts:
         raise UserError(
-            f"no position is known in the {size} entries of {spec.env_id}'s observation "
-            f"(observation_keys {list(keys)}); expected 'achieved_goal' among the keys, or a "
-            "PointMaze's 'observation'"
+            f"no position is known in the observation of {spec.env_id}; expected "
+            f"{holder!r} among its observation_keys {list(keys)}"
         )
-    starts = dict(zip(keys, np.cumsum([0] + [lengths[key] for key in keys]), strict=False))
-
-    def pair(key: str) -> np.ndarray:
-        return observations[..., starts[key] : starts[key] + 2]
-
-    return pair(position_key), pair("desired_goal") if "desired_goal" in keys else None
+    return parts[holder][..., :2], parts.get("desired_goal")
 
 
 def trajectories(
@@ -135,41 +116,38 @@ def trajectories(
     paths: Sequence[np.ndarray],
     file: str | os.PathLike,
     *,
+    successes: Sequence[bool],
     goals: Sequence[np.ndarray] | np.ndarray | None = None,
-    successes: Sequence[bool] | None = None,
     title: str = "",
     subtitle: str = "",
 ) -> None:
     """Draws paths through a maze, from a dot at the start to a star at the goal.
 
     Args:
-      maze: from `read_maze`.
-      paths: positions [T, 2] of each episode.
+      maze: the maze.
+      paths: positions [T, 2] of each episode, in metres.
       file: the PNG file.
-      goals: [n, 2], one for each path or common to all; None: the maze's goal cells.
       successes: whether each path reached its goal: blue if so, else vermilion with a cross at
-        its end. None: coloured by time.
+        its end.
+      goals: [n, 2]; None: the maze's goal cells.
       title: first line above the maze.
       subtitle: second line.
-
-    Raises:
-      UserError: no paths, one of another shape, or another number of successes.
     """
-    paths = [np.asarray(points, np.float64) for points in paths]
-    if not paths or any(p.ndim != 2 or p.shape[1] != 2 for p in paths):
-        raise UserError(
-            f"paths have shapes {[p.shape for p in paths]}; expected one or more [T, 2]"
-        )
-    if successes is not None and len(successes) != len(paths):
-        raise UserError(f"{len(successes)} successes for {len(paths)} paths")
-    figure, axes = maze_figure(maze, bar=successes is None)
+    figure, axes = maze_figure(maze, bar=False)
     draw_walls(axes, maze)
     alpha = float(np.clip(3.0 / math.sqrt(len(paths)), 0.35, 0.9))
-    if successes is None:
-        _paths_by_time(axes, paths)
-    else:
-        _paths_by_success(axes, paths, [bool(value) for value in successes], alpha)
-    starts = np.stack([points[0] for points in paths])
+    kinds = ((True, style.BLUE, "reached the goal"), (False, style.VERMILION, "did not"))
+    for kind, color, words in kinds:
+        own = [path for path, success in zip(paths, successes, strict=True) if success == kind]
+        for i, path in enumerate(own):
+            axes.plot(
+                *path.T, color=color, alpha=alpha, linewidth=1.5, zorder=3,
+                label=f"{words} ({len(own)})" if i == 0 else None,
+                solid_joinstyle="round", solid_capstyle="round",
+            )  # fmt: skip
+            if not kind:
+                axes.plot(*path[-1], "x", color=color, markersize=7, markeredgewidth=2, zorder=4)
+    starts = np.stack([path[0] for path in paths])
     axes.plot(*starts.T, "o", color=style.INK, markersize=4.5, alpha=alpha, label="start", zorder=4)
     draw_goals(axes, maze.centres("g", "c") if goals is None else np.reshape(goals, (-1, 2)))
     legend_below(axes)
@@ -188,25 +166,14 @@ def maze_figure(maze: Maze, bar: bool) -> tuple[Figure, Axes]:
 
 def draw_walls(axes: Axes, maze: Maze) -> None:
     """Draws the walls, and sets the limits and labels of the axes."""
-    from matplotlib.collections import LineCollection, PatchCollection
+    from matplotlib.collections import PatchCollection
     from matplotlib.patches import Rectangle
 
-    size = maze.cell_size
-    left, right, bottom, top = maze.view
-    wall = np.array([[kind == 1 for kind in row] for row in maze.cells])
-    cells = [Rectangle(maze.corner(*cell), size, size) for cell in np.argwhere(wall)]
-    # Edges in the walls' own colour close the hairlines between neighbouring cells.
-    axes.add_collection(PatchCollection(cells, facecolor=_WALL, edgecolor=_WALL, linewidth=0.6))
-    edges = []
-    for row, column in np.argwhere(wall[:, 1:] != wall[:, :-1]):
-        x, y = maze.corner(row, column + 1)
-        edges.append([(x, y), (x, y + size)])
-    for row, column in np.argwhere(wall[1:] != wall[:-1]):
-        x, y = maze.corner(row, column)
-        edges.append([(x, y), (x + size, y)])
-    axes.add_collection(
-        LineCollection(edges, colors=_WALL_EDGE, linewidths=1.3, capstyle="projecting")
-    )
+    size, (left, right, bottom, top) = maze.cell_size, maze.view
+    walls = [Rectangle((x, y), size, size) for x, y in maze.centres(1) - size / 2]
+    # the fill hides the inner half of the outline, and the lines between neighbouring walls
+    for colour, width in ((_WALL_EDGE, 2.8), (_WALL, 0.6)):
+        axes.add_collection(PatchCollection(walls, color=colour, linewidth=width))
     axes.set(xlim=(left, right), ylim=(bottom, top), aspect="equal", facecolor=_FLOOR)
     axes.set(xlabel="x (m)", ylabel="y (m)")
     axes.grid(False)
@@ -215,11 +182,11 @@ def draw_walls(axes: Axes, maze: Maze) -> None:
 
 def draw_goals(axes: Axes, goals: np.ndarray, label: str = "goal") -> None:
     """Draws a star at each of the goals [n, 2]; the more there are, the smaller."""
-    if len(goals):
-        axes.plot(
-            *goals.T, "*", color=style.ORANGE, markeredgecolor=style.INK, markeredgewidth=0.9,
-            markersize=float(np.clip(40.0 / math.sqrt(len(goals)), 9, 18)), zorder=5, label=label,
-        )  # fmt: skip
+    size = float(np.clip(40.0 / math.sqrt(max(len(goals), 1)), 9, 18))
+    axes.plot(
+        *goals.T, "*", color=style.ORANGE, markeredgecolor=style.INK, markeredgewidth=0.9,
+        markersize=size, zorder=5, label=label,
+    )  # fmt: skip
 
 
 def legend_below(axes: Axes) -> None:
@@ -228,33 +195,3 @@ def legend_below(axes: Axes) -> None:
         axes, loc="upper center", bbox_to_anchor=(0.5, -0.09), ncols=4, fontsize=10,
         handletextpad=0.5, columnspacing=1.6,
     )  # fmt: skip
-
-
-def _paths_by_success(
-    axes: Axes, paths: list[np.ndarray], successes: list[bool], alpha: float
-) -> None:
-    kinds = ((True, style.BLUE, "reached the goal"), (False, style.VERMILION, "did not"))
-    for success, color, words in kinds:
-        own = [p for p, reached in zip(paths, successes, strict=True) if reached is success]
-        for i, points in enumerate(own):
-            axes.plot(
-                *points.T, color=color, alpha=alpha, linewidth=1.5, zorder=3,
-                label=f"{words} ({len(own)})" if i == 0 else None,
-                solid_joinstyle="round", solid_capstyle="round",
-            )  # fmt: skip
-        if own and not success:
-            ends = np.stack([points[-1] for points in own])
-            axes.plot(*ends.T, "x", color=color, markersize=7, markeredgewidth=2, zorder=4)
-
-
-def _paths_by_time(axes: Axes, paths: list[np.ndarray]) -> None:
-    from matplotlib.collections import LineCollection
-
-    segments = [np.stack([points[:-1], points[1:]], axis=1) for points in paths]
-    times: Any = np.concatenate([np.arange(len(points) - 1) for points in paths])
-    lines = LineCollection(
-        list(np.concatenate(segments)), array=times, cmap="viridis", linewidths=1.7, zorder=3,
-        capstyle="round",
-    )  # fmt: skip
-    axes.add_collection(lines, autolim=False)
-    style.colour_bar(axes, lines, "steps since the start")

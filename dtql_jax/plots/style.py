@@ -1,7 +1,7 @@
-"""The style that all figures share: colours, axes, titles, and how a figure is saved.
+"""The style that all figures share: colours, axes, titles, legends, and how a figure is saved.
 
-Matplotlib is imported when the first figure is drawn, and only its object-oriented interface is
-used: no window and no global state.
+Matplotlib is imported when the first figure is drawn. Only its object-oriented interface is used:
+no window and no global state.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, distinguishable with all common forms of colour blindness.
+# Okabe and Ito's palette, distinguishable with all common forms of colour blindness
 BLUE, VERMILION, ORANGE, GREEN = "#0072B2", "#D55E00", "#E69F00", "#009E73"
 INK, GREY, LINE, GRID = "#22262B", "#6B737C", "#AAB0B7", "#E6E8EB"
-DPI = 160
 
 
 def figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, Any]:
@@ -50,8 +50,7 @@ def titles(axes: Axes, title: str, subtitle: str = "") -> None:
 
 def figure_title(figure: Figure, title: str) -> None:
     """Writes a title above all axes of a figure."""
-    if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
 
 
 def panel_title(axes: Axes, title: str) -> None:
@@ -67,6 +66,16 @@ def legend(owner: Axes | Figure, **arguments: Any) -> None:
     for handle in owner.legend(**arguments).legend_handles:
         if isinstance(handle, Line2D):
             handle.set_alpha(1.0)
+
+
+def figure_legend(figure: Figure) -> None:
+    """Adds one legend for all axes below a figure; equal labels appear once."""
+    found: dict[str, Any] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    style = {"loc": "outside lower center", "ncols": 5, "fontsize": 10}
+    legend(figure, handles=list(found.values()), labels=list(found), **style)
 
 
 def colour_bar(axes: Axes, shown: Any, label: str) -> None:
@@ -89,6 +98,14 @@ def short_number(value: float, _: Any = None) -> str:
     return f"{value:g}"
 
 
+def count_axis(axis: Axis) -> None:
+    """Labels an axis of counts with short whole numbers."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(6, integer=True))
+    axis.set_major_formatter(short_number)
+
+
 def save(figure: Figure, path: str | os.PathLike) -> None:
     """Writes a figure as a PNG."""
-    figure.savefig(path, dpi=DPI, format="png")
+    figure.savefig(path, dpi=160, format="png")

@@ -5,6 +5,7 @@ The episodes are those of an evaluation: the same starts and the same random dra
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -18,9 +19,9 @@ import numpy as np
 from dtql_jax.envs.spec import EnvSpec
 from dtql_jax.errors import UserError
 from dtql_jax.evaluation.rollout import episode_seed
+from dtql_jax.plots import style
 
 FORMATS = (".mp4", ".gif")
-_RENDERERS = ("egl", "osmesa")
 _PROBE = """
 import mujoco
 model = mujoco.MjModel.from_xml_string("<mujoco><worldbody><geom size='.1'/></worldbody></mujoco>")
@@ -53,27 +54,20 @@ class Frame(NamedTuple):
 
 
 def choose_renderer() -> str:
-    """Finds an OpenGL that renders without a screen and sets $MUJOCO_GL to it.
+    """Sets $MUJOCO_GL to an OpenGL that renders without a screen, and returns its name.
 
-    Each candidate is tried in its own process, because a process cannot change its OpenGL. If
-    $MUJOCO_GL is set, only that one is tried. Call this before importing MuJoCo.
-
-    Returns:
-      "egl", "osmesa" or the given $MUJOCO_GL.
+    EGL and OSMesa are tried, or only $MUJOCO_GL if it is set; each in its own process, because a
+    process cannot change its OpenGL. Call this before importing MuJoCo.
 
     Raises:
       UserError: none of them works.
     """
     given = os.environ.get("MUJOCO_GL")
-    tried = (given,) if given else _RENDERERS
+    tried = (given,) if given else ("egl", "osmesa")
     for name in tried:
-        ended = subprocess.run(
-            [sys.executable, "-c", _PROBE],
-            env=os.environ | {"MUJOCO_GL": name},
-            capture_output=True,
-            check=False,
-        )
-        if ended.returncode == 0:
+        environment = os.environ | {"MUJOCO_GL": name}
+        words = [sys.executable, "-c", _PROBE]
+        if subprocess.run(words, env=environment, capture_output=True).returncode == 0:
             os.environ["MUJOCO_GL"] = name
             return name
     raise UserError(
@@ -96,47 +90,37 @@ def play(spec: EnvSpec, act: Act, seed: int, episodes: Sequence[int]) -> Iterato
     """
     from dtql_jax.envs.make import make_env
 
-    env = make_env(spec, render_mode="rgb_array")
-    space: Any = env.action_space
-    try:
+    with contextlib.closing(make_env(spec, render_mode="rgb_array")) as env:
+        space: Any = env.action_space
         for episode in episodes:
             observation, _ = env.reset(seed=episode_seed(seed, episode))
             total, ended, step = 0.0, "", 0
             yield Frame(_render(env, spec), episode, 0, total, ended)
             while not ended:
                 action = np.asarray(act(np.asarray(observation, np.float32), episode, step))
-                action = np.clip(action, space.low, space.high)
-                observation, reward, terminated, truncated, _ = env.step(action.astype(np.float32))
+                action = np.clip(action, space.low, space.high).astype(np.float32)
+                observation, reward, terminated, truncated, _ = env.step(action)
                 step, total = step + 1, total + float(reward)
                 if terminated or truncated:
                     success = spec.success == "reward" and total > 0
                     ended = "success" if success else "terminated" if terminated else "time is up"
                 yield Frame(_render(env, spec), episode, step, total, ended)
-    finally:
-        env.close()
 
 
 def frame_rate(spec: EnvSpec) -> int:
     """Returns the frames per second of real time."""
     from dtql_jax.envs.make import make_env
 
-    env = make_env(spec)
-    try:
+    with contextlib.closing(make_env(spec)) as env:
         return int(env.metadata.get("render_fps", 30))
-    finally:
-        env.close()
 
 
 def _render(env: Any, spec: EnvSpec) -> np.ndarray:
     try:
-        image = env.render()
+        return np.asarray(env.render(), np.uint8)
     except Exception as error:  # OpenGL raises all kinds
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{spec.env_id} cannot be rendered: {reason}") from error
-    image = np.asarray(image)
-    if image.ndim != 3 or image.shape[-1] != 3:
-        raise UserError(f"{spec.env_id} rendered {image.shape}; expected [height, width, 3]")
-    return image.astype(np.uint8)
 
 
 def captioned(frame: Frame, title: str) -> np.ndarray:
@@ -147,10 +131,10 @@ def captioned(frame: Frame, title: str) -> np.ndarray:
     sheet = Image.new("RGB", (width, height + 44), "white")
     sheet.paste(Image.fromarray(frame.image[:height, :width]), (0, 0))
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
-    draw.text((8, height + 4), title, fill="#22262B", font=font)
+    draw.text((8, height + 4), title, fill=style.INK, font=font)
     words = f"episode {frame.episode}, step {frame.step}, return {frame.reward:.4g}"
-    colour = {"": "#6B737C", "success": "#0072B2"}.get(frame.ended, "#D55E00")
     words += f": {frame.ended}" if frame.ended else ""
+    colour = {"": style.GREY, "success": style.BLUE}.get(frame.ended, style.VERMILION)
     draw.text((8, height + 23), words, fill=colour, font=font)
     return np.asarray(sheet)
 
@@ -158,28 +142,19 @@ def captioned(frame: Frame, title: str) -> np.ndarray:
 class Video:
     """An MP4 (H.264) or GIF file, written frame by frame; a context manager."""
 
-    def __init__(self, path: str | os.PathLike, fps: int) -> None:
-        """Opens the file.
-
-        Raises:
-          UserError: the suffix is not .mp4 or .gif, or the file cannot be written.
-        """
-        self.path = Path(path)
-        if self.path.suffix.lower() not in FORMATS:
-            raise UserError(f"video {path}: expected a name that ends in .mp4 or .gif")
+    def __init__(self, path: Path, fps: int) -> None:
+        """Opens the file; UserError for another suffix, or where it cannot be written."""
         import imageio.v2 as imageio
 
-        gif = self.path.suffix.lower() == ".gif"
+        # durations of GIFs are whole hundredths of a second
+        gif: Any = {"mode": "I", "loop": 0, "duration": max(20, round(1000 / fps / 10) * 10)}
+        mp4: Any = {"fps": fps, "codec": "libx264", "quality": 7, "macro_block_size": 2}
+        suffix = path.suffix.lower()
+        if suffix not in FORMATS:
+            raise UserError(f"video {path}: expected a name that ends in .mp4 or .gif")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            if gif:
-                # GIF durations are whole hundredths of a second
-                options: dict[str, Any] = {"duration": max(20, round(1000 / fps / 10) * 10)}
-                self._writer = imageio.get_writer(self.path, mode="I", loop=0, **options)
-            else:
-                self._writer = imageio.get_writer(
-                    self.path, fps=fps, codec="libx264", quality=7, macro_block_size=2
-                )
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = imageio.get_writer(path, **(gif if suffix == ".gif" else mp4))
         except OSError as error:
             raise UserError(f"video {path} cannot be written: {error.strerror or error}") from error
 

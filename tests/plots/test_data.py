@@ -1,9 +1,7 @@
 """Figures of datasets: the numbers they show."""
 
 import numpy as np
-import pytest
 
-from dtql_jax.errors import UserError
 from dtql_jax.plots import data
 from dtql_jax.plots.mazes import Maze
 
@@ -27,7 +25,7 @@ def test_the_histograms_bars_count_episodes(kept):
 def test_the_map_counts_visits_where_they_were(kept):
     # the cell of the goal has its centre at (4, 2), the map spans (-1, -3) to (7, 5)
     positions = np.array([[4.01, 2.01]] * 7 + [[1.9, -0.1]])
-    data.visited_states(MAZE, positions, "")
+    data.visited_states(MAZE, positions, "", title="t", subtitle="s")
     axes = kept[0].axes[0]
     (image,) = axes.images
     assert image.get_extent() == [-1, 7, -3, 5]
@@ -39,10 +37,3 @@ def test_the_map_counts_visits_where_they_were(kept):
     assert -3 + row * side <= 2.01 < -3 + (row + 1) * side
     star = next(line for line in axes.lines if line.get_marker() == "*")
     np.testing.assert_array_equal(star.get_xydata(), [[4, 2]])
-
-
-def test_wrong_input_is_one_line(tmp_path):
-    with pytest.raises(UserError, match="no episodes to draw"):
-        data.histogram_of_returns(np.zeros(0), np.zeros(0), tmp_path / "a.png")
-    with pytest.raises(UserError, match=r"positions have shape \(3, 3\)"):
-        data.visited_states(MAZE, np.zeros((3, 3)), tmp_path / "a.png")

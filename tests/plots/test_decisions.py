@@ -49,14 +49,14 @@ def test_a_decision_is_of_its_state(explained) -> None:
 def test_the_picture_has_a_panel_for_each_state(explained, kept) -> None:
     *_, found = explained
     positions = np.array([[-1.0, 1.0], [0.0, 1.0], [1.0, 1.0]])
-    arguments = {"maze": MAZE, "positions": positions, "title": "t"}
-    decisions.draw(found, "", steps=np.array([0, 1]), goal=positions[2], **arguments)
+    goal, steps = positions[2], np.array([0, 1])
+    decisions.draw(
+        found, "", maze=MAZE, positions=positions, steps=steps, goal=goal, title="t", subtitle="s"
+    )
     titles = [axes.get_title("left") for axes in kept[0].axes[:3]]
     assert titles == ["states", "state 1: step 0", "state 2: step 1"]
     lines = {line.get_label(): line for line in kept[0].axes[1].get_lines()}
     np.testing.assert_allclose(lines["chosen"].get_xydata(), found[0].chosen)
-    with pytest.raises(UserError, match="2 decisions for 1 steps"):
-        decisions.draw(found, "", steps=np.array([0]), **arguments)
 
 
 def test_a_diffusion_that_acts_itself_has_no_second_one() -> None:
