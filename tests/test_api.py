@@ -221,7 +221,7 @@ def mapping(**changes: Any) -> dict[str, Any]:
         ("antmaze-umaze", {"steps": 0}, "^steps is 0; expected at least 1"),
         ("antmaze-umaze", {"batch_size": "many"}, "^batch_size is 'many'; expected int"),
         ("antmaze-umaze", {"transitions": -1}, "^transitions is -1; expected at least 0"),
-        ("antmaze-umaze", {"batchsize": 3}, "no argument 'batchsize'; did you mean batch_size"),
+        ("antmaze-umaze", {"batchsize": 3}, "no argument 'batchsize'.*did you mean batch_size"),
         ("antmaze-umaze", {"settings": {"alhpa": 3.0}}, "did you mean alpha"),
         (mapping(), {"source": "minari"}, "no argument 'source' for own data"),
         (mapping(), {"algorithm": "dtlq", "settings": {"max_action": 2.0}}, "did you mean dtql"),

@@ -15,7 +15,7 @@ from dtql_jax.presets.base import base_config, run_config
 from dtql_jax.presets.parts import check_field
 
 # argument of `train` -> field of the configuration
-FIELDS = {
+_FIELDS = {
     "steps": "train_steps",
     "pretrain_steps": "pretrain_steps",
     "batch_size": "batch_size",
@@ -25,15 +25,14 @@ FIELDS = {
     "log_every": "log_every",
     "updates_per_call": "updates_per_call",
 }
-# the same, of a task's data
-DATA_FIELDS = {
+# the same, for a task's data
+_DATA_FIELDS = {
     "source": "source",
     "transitions": "data_transitions",
     "seed": "data_seed",
     "d4rl_dir": "d4rl_dir",
     "behaviour_policy": "behaviour_policy",
 }
-OWN_STEPS, OWN_EPISODES = 10_000, 20  # defaults for data of your own
 
 
 def configuration(
@@ -45,33 +44,29 @@ def configuration(
 ) -> dict[str, Any]:
     """Returns the configuration that `dtql_jax.train` uses for a task.
 
-    Args:
-      task: name of a registered task.
-      preset: see `train`.
-      algorithm: see `train`.
-      settings: see `train`.
-      **changes: arguments of `train` that replace the preset's.
+    The arguments are those of `train`; `changes` replace values of the preset.
 
     Raises:
       UserError: a name or a value is wrong.
     """
     name = algorithm if isinstance(algorithm, str) else "dtql"
     config = get_config(f"{task},{preset},{name}").to_dict()
-    return _changed(config, algorithm, settings, changes, FIELDS | DATA_FIELDS)
+    return _changed(config, algorithm, settings, changes, _FIELDS | _DATA_FIELDS)
 
 
 def own_configuration(
     algorithm: str | Algorithm, settings: Mapping[str, Any] | None, changes: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Returns the configuration that `dtql_jax.train` uses for data of your own: the defaults."""
+    """Returns the configuration that `dtql_jax.train` uses for data of your own."""
     name = algorithm if isinstance(algorithm, str) else "bc"
     config = base_config("own data", "", name).to_dict()
-    config |= {"train_steps": OWN_STEPS, "final_eval_episodes": OWN_EPISODES}
-    config = _changed(config, algorithm, settings, changes, FIELDS)
+    config |= {"train_steps": 10_000, "final_eval_episodes": 20}
+    config = _changed(config, algorithm, settings, changes, _FIELDS)
+    steps = config["train_steps"]
     if config["pretrain_steps"] and "pretrain_steps" not in changes:
-        config["pretrain_steps"] = config["train_steps"] // 4
+        config["pretrain_steps"] = steps // 4
     if "log_every" not in changes:
-        config["log_every"] = max((config["train_steps"] + config["pretrain_steps"]) // 50, 1)
+        config["log_every"] = max((steps + config["pretrain_steps"]) // 50, 1)
     if "updates_per_call" not in changes:
         config["updates_per_call"] = min(config["log_every"], 100)
     return config
@@ -84,7 +79,7 @@ def _changed(
     changes: Mapping[str, Any],
     fields: Mapping[str, str],
 ) -> dict[str, Any]:
-    """A configuration with the algorithm's settings and the changes in it."""
+    """Returns a configuration with the algorithm's settings and the changes in it."""
     if not isinstance(algorithm, str):
         if settings:
             raise UserError(f"settings {sorted(settings)} are for a named algorithm, not your own")
@@ -95,9 +90,8 @@ def _changed(
     defaults = run_config()
     for argument, value in changes.items():
         if argument not in fields:
-            where = f" for {config['task']}" if argument in DATA_FIELDS else ""
             near = near_matches(argument, fields)
-            raise UserError(f"train has no argument {argument!r}{where}; {near}")
+            raise UserError(f"train has no argument {argument!r} for {config['task']}; {near}")
         value = value.item() if isinstance(value, np.generic) else value
         value = os.fspath(value) if isinstance(value, os.PathLike) else value
         field = fields[argument]

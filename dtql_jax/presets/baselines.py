@@ -7,22 +7,14 @@ class DQLSettings(NamedTuple):
     """DQL's settings of a task (Wang, Hunt, Zhou 2023, arXiv 2208.06193, appendix).
 
     Batch 256, 5 diffusion steps, discount 0.99 and tau 0.005 are the same everywhere.
-
-    Attributes:
-      learning_rate: of the actor; the critics' is 3e-4 everywhere.
-      eta: weight of the Q loss.
-      max_q_backup: whether targets take the best of 10 next actions.
-      reward: "none", "4(r - 0.5)", or "standardised" with the dataset's mean and deviation.
-      epochs: of 1000 updates.
-      grad_norm: largest gradient norm of actor and critics.
     """
 
-    learning_rate: float
-    eta: float
-    max_q_backup: bool
-    reward: str
-    epochs: int
-    grad_norm: float
+    learning_rate: float  # of the actor; the critics' is 3e-4 everywhere
+    eta: float  # weight of the Q loss
+    max_q_backup: bool  # whether targets take the best of 10 next actions
+    reward: str  # "none", "4(r - 0.5)", or "standardised" with the dataset's mean and deviation
+    epochs: int  # of 1000 updates
+    grad_norm: float  # largest gradient norm of actor and critics
 
 
 _SHIFTED = "4(r - 0.5)"
@@ -56,7 +48,7 @@ IQL_TEMPERATURE = {"antmaze": 10.0, "pointmaze": 10.0, "kitchen": 0.5, "adroit":
 
 
 def apply(config: Any, task: str, domain: str) -> None:
-    """Sets what a baseline's own paper says of a task."""
+    """Sets a baseline's published settings of a task."""
     name = config.algorithm.name
     if name == "iql":
         config.train_steps = 1_000_000
@@ -65,17 +57,14 @@ def apply(config: Any, task: str, domain: str) -> None:
         # two actor updates for each of 1.5M critic updates, on the two halves of a batch
         config.train_steps, config.batch_size = 1_500_000, 512
     elif name == "dql" and task in DQL:
-        _apply_dql(config, DQL[task])
+        settings = DQL[task]
+        for field in ("learning_rate", "eta", "max_q_backup", "grad_norm"):
+            config.algorithm[field] = getattr(settings, field)
+        config.train_steps, config.batch_size = 1000 * settings.epochs, 256
+        config.updates_per_call = 100
+        config.reward_standardise = settings.reward == "standardised"
+        if not config.reward_standardise:
+            config.reward_scale, config.reward_shift = REWARDS[settings.reward]
     elif name == "dql_kl" and domain == "pointmaze":
         # rewards of -1 a step make Q tens; below about 50 it drives the policy out of the data
         config.algorithm.alpha = 100.0
-
-
-def _apply_dql(config: Any, settings: DQLSettings) -> None:
-    for field in ("learning_rate", "eta", "max_q_backup", "grad_norm"):
-        config.algorithm[field] = getattr(settings, field)
-    config.train_steps, config.batch_size = 1000 * settings.epochs, 256
-    config.updates_per_call = 100
-    config.reward_standardise = settings.reward == "standardised"
-    if not config.reward_standardise:
-        config.reward_scale, config.reward_shift = REWARDS[settings.reward]

@@ -4,23 +4,14 @@ from typing import Any, NamedTuple
 
 
 class Settings(NamedTuple):
-    """One task's settings.
+    """One task's settings."""
 
-    Attributes:
-      learning_rate: of the policy and the diffusion model; the critics' is 3e-4 everywhere.
-      alpha: weight of the trust-region loss.
-      lr_decay: whether the learning rates follow a cosine.
-      epochs: of 1000 updates.
-      gamma: weight of the negative log-likelihood.
-      expectile: of the value function.
-    """
-
-    learning_rate: float
-    alpha: float
-    lr_decay: bool
-    epochs: int
-    gamma: float
-    expectile: float
+    learning_rate: float  # of the policy and the diffusion model; the critics' is 3e-4 everywhere
+    alpha: float  # weight of the trust-region loss
+    lr_decay: bool  # whether the learning rates follow a cosine
+    epochs: int  # of 1000 updates
+    gamma: float  # weight of the negative log-likelihood
+    expectile: float  # of the value function
 
 
 PAPER = {
@@ -58,7 +49,7 @@ _FIELDS = {
 
 
 def settings_of(task: str) -> Settings:
-    """The paper's settings of a task; for a task that it does not have, those nearest to it."""
+    """Returns the paper's settings of a task, or of the task nearest to it."""
     if task in PAPER:
         return PAPER[task]
     if task.startswith("pointmaze"):

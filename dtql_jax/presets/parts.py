@@ -3,7 +3,6 @@
 `dtql_jax.train("antmaze-umaze")` and `dtql-jax train --env=antmaze-umaze` both come through here.
 """
 
-import math
 import time
 from typing import Any
 
@@ -20,27 +19,21 @@ from dtql_jax.training.progress import Progress
 from dtql_jax.training.trainer import TrainerConfig
 from dtql_jax.types import Transition
 
-# fields that the records of older runs lack, with the value that they were trained with
-_ADDED: dict[str, Any] = {"wandb": False, "eval_overlap": "off"}
-_LARGEST = 2**31 - 1
-_RANGES = {
-    "seed": (0, _LARGEST - 4096),
-    "seeds": (1, 4096),
-    "batch_size": (1, _LARGEST),
-    "pretrain_steps": (0, _LARGEST),
-    "train_steps": (1, _LARGEST),
-    "updates_per_call": (1, _LARGEST),
-    "log_every": (1, _LARGEST),
-    "eval_every": (1, _LARGEST),
-    "eval_episodes": (1, _LARGEST),
-    "final_eval_episodes": (0, _LARGEST),
-    "eval_envs": (0, _LARGEST),
-    "eval_workers": (-1, _LARGEST),
-    "checkpoint_every": (1, _LARGEST),
-    "record_episodes": (0, _LARGEST),
-    "data_transitions": (0, 2**63),
-    "data_seed": (0, 2**63),
-}
+# least values of integer fields, where these are not 1
+_LEAST = {"eval_workers": -1} | dict.fromkeys(
+    (
+        "seed",
+        "pretrain_steps",
+        "final_eval_episodes",
+        "eval_envs",
+        "record_episodes",
+        "data_transitions",
+        "data_seed",
+    ),
+    0,
+)
+_MOST = 2**31 - 1
+_MOST_SEEDS = 4096
 
 
 def algorithm_of(config: dict[str, Any]) -> Algorithm:
@@ -55,23 +48,16 @@ def algorithm_of(config: dict[str, Any]) -> Algorithm:
 def trainer_config(config: dict[str, Any]) -> TrainerConfig:
     """Returns the loop's settings of a configuration; UserError where any field is wrong."""
     for field, default in run_config().items():
-        check_field(field, config.get(field, _ADDED.get(field)), default)
-    background.check(overlap_of(config))
+        check_field(field, config.get(field), default)
+    background.check(config["eval_overlap"])
     names = TrainerConfig.__dataclass_fields__
     return TrainerConfig(**{name: config[name] for name in names})
 
 
 def check_field(field: str, value: Any, default: Any, name: str = "") -> None:
-    """Checks the type and the range of one field of a configuration.
+    """Raises UserError unless a value has the type of a field's default and is in its range.
 
-    Args:
-      field: name of the field.
-      value: what it is to be.
-      default: its default, which has the right type.
-      name: what the user calls the field; by default "config.FIELD".
-
-    Raises:
-      UserError: the value does not suit the field.
+    `name` is the user's name of the field; by default "config.FIELD".
     """
     name = name or f"config.{field}"
     # an int is a good value of a field of floats
@@ -79,16 +65,19 @@ def check_field(field: str, value: Any, default: Any, name: str = "") -> None:
         raise UserError(f"{name} is {value!r}; expected {type(default).__name__}")
     if isinstance(value, float) and not abs(value) < 3e38:
         raise UserError(f"{name} is {value}; expected a float of 32 bits")
-    least, most = _RANGES.get(field, (-math.inf, math.inf))
-    if isinstance(value, int) and value < least:
-        raise UserError(f"{name} is {value}; expected at least {least}")
-    if isinstance(value, int) and value > most:
-        raise UserError(f"{name} is {value}; expected at most {most}")
+    if type(default) is int:
+        least = _LEAST.get(field, 1)
+        # the seeds of all members fit into 32 bits
+        most = {"seed": _MOST - _MOST_SEEDS, "seeds": _MOST_SEEDS}.get(field, _MOST)
+        if value < least:
+            raise UserError(f"{name} is {value}; expected at least {least}")
+        if value > most:
+            raise UserError(f"{name} is {value}; expected at most {most}")
 
 
 def overlap_of(config: dict[str, Any]) -> str:
     """Whether evaluations overlap with training: on, off or auto."""
-    return config.get("eval_overlap", _ADDED["eval_overlap"])
+    return config["eval_overlap"]
 
 
 def final_episodes(config: dict[str, Any]) -> int:
@@ -123,8 +112,9 @@ def reward_transform(config: dict[str, Any], rewards: np.ndarray) -> tuple[float
 def load_raw(config: dict[str, Any], display: Progress) -> tuple[Transition, DatasetInfo, float]:
     """Returns the same as `load_data`, with the dataset's own rewards."""
     began = time.monotonic()
-    title = f"{config['algorithm']['name']} on {config['task']}"
-    display.about(title, f"source {config['source']}")
+    display.about(
+        f"{config['algorithm']['name']} on {config['task']}", f"source {config['source']}"
+    )
     display.start("data", unit="transitions")
     data, info = load(
         config["task"],
