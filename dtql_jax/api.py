@@ -27,6 +27,7 @@ from dtql_jax.training import population
 from dtql_jax.training.history import History
 from dtql_jax.training.progress import Progress
 from dtql_jax.training.trainer import Trainer
+from dtql_jax.types import Transition
 
 
 class Score(NamedTuple):
@@ -55,10 +56,10 @@ class Trained:
     Attributes:
       algorithm: its four functions.
       config: the configuration that it was trained with, as nested dicts.
-      state: of all members, [P, ...].
+      state: states of all members, [P, ...].
       seeds: one for each member.
       env: where it is evaluated, or None.
-      info: of the dataset of a task, else None.
+      info: facts about a task's dataset, else None.
       history: training metrics.
       seconds: wall time by phase.
     """
@@ -79,27 +80,18 @@ class Trained:
         self.seconds = trainer.seconds
         self._trainer, self._sizes, self._quiet = trainer, sizes, quiet
         self._max_action = config["algorithm"].get("max_action", 1.0)
-        self._act = jax.jit(jax.vmap(trainer.algorithm.act, in_axes=(None, 0, 0)))
 
-    def act(self, observation: Any, seed: int = 0, member: int = 0) -> np.ndarray:
-        """Chooses actions: [O] -> [A], or [B, O] -> [B, A], within the action space.
+        def act(state: Any, observation: Any, words: Any) -> Any:
+            return trainer.algorithm.act(state, observation, export.wrap_key(words))
 
-        The same seed gives the same action. Each row of a batch has its own key, as in
-        `load_policy`.
-        """
-        rows = np.asarray(observation, np.float32)
-        size = self._sizes[0]
-        if rows.ndim not in (1, 2) or rows.shape[-1] != size:
-            raise UserError(f"observation is {rows.shape}; expected ({size},) or (batch, {size})")
-        key = jax.random.key(seed)
-        if rows.ndim == 1:
-            keys = key[None]
-        else:
-            keys = jax.vmap(jax.random.fold_in, (None, 0))(key, np.arange(len(rows)))
-        state = population.member(self.state, member)
-        actions = np.asarray(self._act(state, np.atleast_2d(rows), keys))
+        self._act = jax.jit(jax.vmap(act, in_axes=(None, 0, 0)))
+
+    def act(self, observation: Any, seed: Any = 0, member: int = 0) -> np.ndarray:
+        """Chooses actions as a `LoadedPolicy` does: [O] -> [A], or [B, O] -> [B, A]."""
+        rows, keys = export.rows_and_keys(observation, seed, self._sizes[0])
+        actions = np.asarray(self._act(population.member(self.state, member), rows, keys))
         actions = np.clip(actions, -self._max_action, self._max_action)
-        return actions[0] if rows.ndim == 1 else actions
+        return actions.reshape(*np.shape(observation)[:-1], self._sizes[1])
 
     def evaluate(self, env: own.Env | None = None, episodes: int | None = None) -> Score:
         """Plays episodes with every seed's policy.
@@ -107,7 +99,7 @@ class Trained:
         Args:
           env: a Gymnasium id, a function that makes an environment, or an `EnvSpec`; None: the
             environment of the data.
-          episodes: of each seed; None: the preset's number, 20 for data of your own.
+          episodes: episodes of each seed; None: the preset's number, 20 for data of your own.
 
         Raises:
           UserError: no environment is known, or its sizes are not the data's.
@@ -135,10 +127,9 @@ class Trained:
         return Score(name, mean, error, values, result.returns, result.lengths)
 
     def save(self, path: str | os.PathLike, member: int = 0) -> None:
-        """Writes the policy to a file that `dtql_jax.load_policy` reads."""
+        """Writes the policy of one seed to a file that `dtql_jax.load_policy` reads."""
         bound = np.full(self._sizes[1], self._max_action, np.float32)
         settings = dict(self.config["algorithm"])
-        info = self.info
         export.export_policy(
             path,
             self.algorithm.act,
@@ -148,8 +139,8 @@ class Trained:
             action_high=bound,
             metadata={
                 "task": self.config["task"],
-                "source": info.source if info is not None else "own",
-                "dataset_id": info.dataset_id if info is not None else "own",
+                "source": self.info.source if self.info is not None else "own",
+                "dataset_id": self.info.dataset_id if self.info is not None else "own",
                 "algorithm": settings.pop("name"),
                 "settings": settings,
                 "seed": self.seeds[member],
@@ -186,16 +177,16 @@ def train(
       data: a task's name ("antmaze-umaze"), a Minari id ("me/mine-v0"), the path of an HDF5
         file in D4RL's layout (observations, actions, rewards, terminals, timeouts), a
         `Transition` of arrays, or a mapping of arrays with its names.
-      env: to evaluate in: a Gymnasium id, a function that makes an environment, or an `EnvSpec`;
-        None: the task's, or the one that Minari's dataset names.
-      preset: of a task: "paper", "quick", "full" (point mazes) or "auto" (`dtql_jax.presets`).
+      env: environment of the evaluation: a Gymnasium id, a function that makes one, or an
+        `EnvSpec`; None: the task's, or the one that Minari's dataset names.
+      preset: preset of a task: "paper", "quick", "full" (point mazes) or "auto".
       algorithm: one of `dtql_jax.algorithms.ALGORITHMS`, or an `Algorithm` of your own.
-      settings: of a named algorithm, by field ({"alpha": 5.0}).
+      settings: hyperparameters of a named algorithm, by field ({"alpha": 5.0}).
       steps: training updates [10,000].
       pretrain_steps: updates before the policy learns [a quarter of `steps` where the algorithm
         has such a phase].
       batch_size: transitions in an update [256].
-      seeds: one, or several trained at once.
+      seeds: one seed, or several that are trained at once.
       reward_scale: rewards are trained as reward * scale + shift [1].
       reward_shift: see `reward_scale` [0].
       max_episode_steps: time limit of `env`, where it has none of its own.
@@ -205,47 +196,48 @@ def train(
       **options: reward_standardise, updates_per_call; for a task also source, transitions, seed
         (of a collection), d4rl_dir and behaviour_policy, as in `datasets.load`.
 
-    Returns:
-      the trained policy, with `act`, `evaluate` and `save`.
-
     Raises:
       UserError: data, environment or an argument is wrong, or the training diverged.
     """
-    changes = {"steps": steps, "pretrain_steps": pretrain_steps, "batch_size": batch_size}
-    changes |= {"reward_scale": reward_scale, "reward_shift": reward_shift, "log_every": log_every}
-    changes = {name: value for name, value in (changes | options).items() if value is not None}
+    changes = options | {
+        "steps": steps,
+        "pretrain_steps": pretrain_steps,
+        "batch_size": batch_size,
+        "reward_scale": reward_scale,
+        "reward_shift": reward_shift,
+        "log_every": log_every,
+    }
+    changes = {name: value for name, value in changes.items() if value is not None}
     members = [seeds] if isinstance(seeds, (int, np.integer)) else list(seeds)
     spec = None if env is None else own.spec_of(env, max_episode_steps, success=success)
-    task = ""
-    if isinstance(data, str) and "/" not in data and not data.endswith((".hdf5", ".h5")):
-        task = data
-        config = configuration(task, preset, algorithm, settings, **changes)
+    is_task = isinstance(data, str) and "/" not in data and not data.endswith((".hdf5", ".h5"))
+    if is_task:
+        config = configuration(str(data), preset, algorithm, settings, **changes)
     else:
         config = own_configuration(algorithm, settings, changes)
-    parts.trainer_config(config)  # a wrong setting fails before any data is read or collected
-    if isinstance(algorithm, str):
-        parts.algorithm_of(config)
+    # a wrong setting fails before any data is read or collected
+    loop = parts.trainer_config(config)
+    made = parts.algorithm_of(config) if isinstance(algorithm, str) else algorithm
+    title = f"{config['algorithm']['name']} on {config['task']}"
     with Progress(quiet) as progress:
-        if task:
-            progress.say(_preset_line(config, [*changes, *(settings or {})]))
+        if is_task:
+            changed = ", ".join([*changes, *(settings or {})])
+            note = f", changed: {changed}" if changed else ""
+            progress.say(f"{title}: preset {config['preset']}{note}")
             arrays, info, _ = parts.load_data(config, progress)
             spec = spec or info.env
         else:
-            arrays, info, spec = own.read_data(data, spec)
             given = (settings or {}).get("max_action")
-            config["algorithm"]["max_action"] = _bound(given, spec, np.asarray(arrays.actions))
-            rewards = np.asarray(arrays.rewards)
-            rewards = transform_rewards(rewards, *parts.reward_transform(config, rewards))
-            arrays = arrays._replace(rewards=rewards)
-        made = parts.algorithm_of(config) if isinstance(algorithm, str) else algorithm
-        title = f"{config['algorithm']['name']} on {config['task']}"
+            arrays, info, spec = _read_own(data, spec, config, given)
+            if isinstance(algorithm, str):
+                made = parts.algorithm_of(config)  # with the bound of the actions
         progress.about(title, f"{len(members)} seed(s)")
         history = History(members)
         trainer = Trainer(
             made,
             arrays,
             members,
-            parts.trainer_config(config),
+            loop,
             make_log=lambda names, resumed: history,  # type: ignore[arg-type,return-value]
             display=progress,
         )
@@ -256,19 +248,23 @@ def train(
     return Trained(trainer, config, spec, info, history, sizes, quiet)
 
 
-def _preset_line(config: Mapping[str, Any], changes: Sequence[str]) -> str:
-    line = f"{config['algorithm']['name']} on {config['task']}: preset {config['preset']}"
-    return line + (f", changed: {', '.join(changes)}" if changes else "")
+def _read_own(
+    data: own.Data, env: EnvSpec | None, config: dict[str, Any], bound: float | None
+) -> tuple[Transition, DatasetInfo | None, EnvSpec | None]:
+    """Reads data of the user's own, transforms its rewards and sets `max_action`.
 
-
-def _bound(given: float | None, env: EnvSpec | None, actions: np.ndarray) -> float:
-    """The bound of the actions: as the user says, else the environment's, else 1."""
-    of_env = 1.0 if env is None or given is not None else own.bound_of(env)
-    bound = of_env if given is None else float(given)
-    largest = float(np.abs(actions).max())
+    The bound of the actions is the user's, else the environment's, else 1.
+    """
+    arrays, info, env = own.read_data(data, env)
+    if bound is None:
+        bound = 1.0 if env is None else own.bound_of(env)
+    largest = float(np.abs(arrays.actions).max())
     if largest > bound * (1 + 1e-5):
         raise UserError(
             f"actions reach {largest:g}, beyond the bound {bound:g}; scale them, or pass "
             "settings={'max_action': ...}"
         )
-    return bound
+    config["algorithm"]["max_action"] = float(bound)
+    rewards = np.asarray(arrays.rewards)
+    rewards = transform_rewards(rewards, *parts.reward_transform(config, rewards))
+    return arrays._replace(rewards=rewards), info, env
