@@ -49,9 +49,9 @@ def learning_curve(
     Args:
       rows: those of evaluations.csv, numbers or their text.
       path: the PNG file.
-      task: the title.
-      source: source of the data, in the subtitle.
-      dataset: id of the dataset, in the subtitle.
+      task: the title; source and dataset are below it.
+      source: source of the data.
+      dataset: id of the dataset.
       score_name: name of the score, from `scores.score`.
 
     Raises:

@@ -68,7 +68,7 @@ def explain(
     """Returns the decisions at some states.
 
     Args:
-      name: the algorithm: dtql, dql_kl or dql.
+      name: name of the algorithm, which `check` accepts.
       settings: its settings by field.
       state: the train state of one member.
       observations: [n, O].
@@ -120,13 +120,13 @@ def draw(
     """Draws the maze with the numbered states, then a panel of actions for each state.
 
     Args:
-      decisions: one for each state.
+      decisions: one for each of the n states.
       path: the PNG file.
       maze: the maze.
-      positions: [T + 1, 2], the path of the episode.
+      positions: [T + 1, 2], the path of the episode, in metres.
       steps: [n], the steps of the states in the episode.
       goal: [2], or None where it is unknown.
-      title: first line.
+      title: first line above the figure.
       subtitle: second line.
     """
     down = math.ceil((len(decisions) + 1) / _ACROSS)
