@@ -47,7 +47,7 @@ def run() -> None:
     placement = Placement(1)
     keys = placement.put(population.member_keys([0]))
     data = measure.random_data(values.observation_dim, values.action_dim, rows=1)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for label, name, settings in CASES:
         algorithm = measure.make(name, settings)
         state = population.init(algorithm, placement, keys.init, data)
@@ -63,19 +63,18 @@ def run() -> None:
             )
             row[f"{number} at once, ms"] = 1e3 * timing.median
             row[f"{number} at once, every ms"] = [1e3 * s for s in timing.seconds]
-        rows.append(row)
-        print(measure.table(rows[-1:]).splitlines()[-1], flush=True)
+        measure.add(rows, row)
     measure.publish("act", "Acting: time to choose actions", rows, values.json, _draw)
 
 
 def _draw(axes: Any, rows: Any) -> None:
+    from benchmarks import measure
+
     name = next(key for key in rows[0] if key.endswith(", ms"))
-    labels = [row["method"] for row in rows]
-    bars = axes.barh(labels, [row[name] for row in rows], color="#2a6fbb")
-    axes.bar_label(bars, fmt="{:.2f}", fontsize=8, padding=2)
-    axes.invert_yaxis()
+    values = {"": [row[name] for row in rows]}
+    unit = f"milliseconds ({name.removesuffix(', ms')})"
+    measure.bars(axes, [row["method"] for row in rows], values, "{:.2f}", unit)
     axes.set_xscale("log")
-    axes.set_xlabel(f"milliseconds ({name.removesuffix(', ms')})")
 
 
 if __name__ == "__main__":

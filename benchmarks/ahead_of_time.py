@@ -1,13 +1,13 @@
-"""What XLA makes of a training step for an accelerator that is not there: kernels, bytes, memory.
+"""Compiles training steps for an accelerator that is not there: kernels, bytes, memory.
 
     pip install "jax-cuda12-plugin[with-cuda]"   # of jaxlib's version; for a TPU, libtpu
     python -m benchmarks.ahead_of_time --target=h100 --seeds=1,20
 
-Compiles as a run on that device would, and runs nothing: it finds what does not compile there, and
-says what memory the program takes, beside what `training.capacity` reckons with, and of a GPU how
-many kernels one update of all members launches (every one costs a launch, about a microsecond and
-more) and what they read and write. No time comes out. Without the device, matrix products are not
-tuned: they are cuBLAS's (`--xla_gpu_enable_triton_gemm=false`), none fused with what follows them.
+It compiles as a run on that device would, and runs nothing. It finds programs that do not compile
+there, and reports the memory of each, beside the estimate of `training.capacity`. For a GPU it also
+counts the kernels that one update of all members launches (a launch takes about a microsecond or
+more), and the bytes that they read and write. It measures no time. Without the device, matrix
+products are not tuned: they are cuBLAS's (`--xla_gpu_enable_triton_gemm=false`), and not fused.
 """
 
 import os
@@ -147,7 +147,7 @@ def step_body(program: dict[str, dict[str, Instruction]]) -> str:
 
 
 def launched(text: str) -> dict[str, float]:
-    """What one update of a compiled program launches on a GPU."""
+    """Kernels and bytes of one update of a program compiled for a GPU."""
     program = computations(text)
     found = list(kernels(program, step_body(program)))
     return {
@@ -229,8 +229,7 @@ def run() -> None:
                     "MB reckoned with": reckoned / 1e6,
                     "compile s": seconds,
                 }
-                rows.append(row)
-                print(measure.table(rows[-1:]).splitlines()[-1], flush=True)
+                measure.add(rows, row)
     path = values.json or str(measure.RESULTS / "ahead-of-time" / f"{values.target}.json")
     measure.publish(
         "ahead_of_time",

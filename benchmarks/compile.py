@@ -2,9 +2,9 @@
 
     python -m benchmarks.compile --algorithms=dtql,dql
 
-Each figure is of a whole training command in a process of its own, with one update of each kind:
-what it names "init" and "compile". The first of two has an empty cache folder, the second what the
-first left. The cache lies in ~/.cache/dtql_jax/xla ($DTQL_JAX_CACHE).
+The times are those that a whole training command reports as "init" and "compile", in a process of
+its own with one update of each kind. The first of two commands has an empty cache folder, the
+second the folder that the first one filled.
 """
 
 import json
@@ -57,7 +57,7 @@ def run() -> None:
     from benchmarks import measure
 
     values = flags.FLAGS
-    rows = []
+    rows: list[dict[str, Any]] = []
     for batch_size in map(int, values.batch_sizes):
         for name in values.algorithms:
             row: dict[str, Any] = {"algorithm": name, "batch": batch_size}
@@ -67,22 +67,19 @@ def run() -> None:
                     row[f"{which} init s"], row[f"{which} compile s"] = (
                         parts[part] for part in ("init", "compile")
                     )
-            rows.append(row)
-            print(measure.table(rows[-1:]).splitlines()[-1], flush=True)
+            measure.add(rows, row)
     measure.publish("compile", "Compilation of a run", rows, values.json, _draw)
 
 
 def _draw(axes: Any, rows: Any) -> None:
+    from benchmarks import measure
+
+    series = {
+        which: [row[f"{which} init s"] + row[f"{which} compile s"] for row in rows]
+        for which in ("cold", "cached")
+    }
     labels = [f"{row['algorithm']}, {row['batch']}" for row in rows]
-    for shift, which, colour in ((0.0, "cold", "#2a6fbb"), (0.38, "cached", "#d98c2b")):
-        values = [row[f"{which} init s"] + row[f"{which} compile s"] for row in rows]
-        bars = axes.barh([i + shift for i in range(len(rows))], values, 0.36, color=colour)
-        axes.bar_label(bars, fmt="{:.1f}", fontsize=7, padding=2)
-        bars.set_label(which)
-    axes.set_yticks([i + 0.19 for i in range(len(labels))], labels)
-    axes.invert_yaxis()
-    axes.set_xlabel("seconds")
-    axes.legend(frameon=False)
+    measure.bars(axes, labels, series, "{:.1f}", "seconds")
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def run() -> None:
 
     values = flags.FLAGS
     use_cpu_cores()
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in values.algorithms:
         config = get_config(f"{values.env},auto,{name}")
         config.seeds, config.train_steps = values.seeds, values.updates
@@ -50,18 +50,16 @@ def run() -> None:
             summary = json.loads((out / "summary.json").read_text())
         seconds = summary["seconds"]
         parts = {f"{part} s": seconds.get(part, 0.0) for part in PARTS}
-        rows.append(
-            {
-                "algorithm": name,
-                "updates": summary["pretrain_updates"] + summary["updates"],
-                "episodes": values.episodes,
-                "wall s": wall,
-                **parts,
-                "evaluation %": 100 * seconds["evaluate"] / wall,
-                summary["score_name"]: summary["score_mean"],
-            }
-        )
-        print(measure.table(rows[-1:]).splitlines()[-1], flush=True)
+        row = {
+            "algorithm": name,
+            "updates": summary["pretrain_updates"] + summary["updates"],
+            "episodes": values.episodes,
+            "wall s": wall,
+            **parts,
+            "evaluation %": 100 * seconds["evaluate"] / wall,
+            summary["score_name"]: summary["score_mean"],
+        }
+        measure.add(rows, row)
     title = f"Whole runs on {values.env}"
     measure.publish("end_to_end", title, rows, values.json, _draw)
 

@@ -2,9 +2,9 @@
 
 python -m benchmarks.evaluation --env=antmaze-umaze --seeds=5 --episodes=100
 
-The policies have learnt nothing, so that in a maze all episodes last until their time limit: no
-evaluation of the task takes longer. --steps ends them sooner, and the time of whole ones is told by
-the steps. The share is of an evaluation and the updates before it, as many as the preset has.
+The policies are untrained, so that in a maze all episodes last until their time limit: no
+evaluation of the task takes longer. --steps ends them sooner, and the time of whole episodes is
+extrapolated. The share is that of an evaluation in the time from one to the next.
 """
 
 import dataclasses
@@ -37,16 +37,15 @@ def run() -> None:
 
     rows: list[dict[str, Any]] = []
     for name in values.algorithms:
-        rows.append(evaluated(name))
-        print(measure.table(rows[-1:]).splitlines()[-1], flush=True)
+        measure.add(rows, evaluated(name))
     measure.publish(
         "evaluation",
         f"Evaluating {values.seeds} x {values.episodes} episodes of {values.env}",
         rows,
         values.json,
         _draw,
-        f"Settings of the preset {values.preset}. Where an accelerator trains, an evaluation goes "
-        "on beside the updates, and only what takes longer than they do is waited for.",
+        f"Settings of the preset {values.preset}. On an accelerator, evaluations run in the "
+        "background of the updates, which wait only for the rest of a longer one.",
     )
 
 

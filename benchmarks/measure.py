@@ -1,4 +1,4 @@
-"""What all benchmarks share: how a time is taken, what is written with it, and where."""
+"""Code that all benchmarks share: timing, and writing results."""
 
 import contextlib
 import json
@@ -29,13 +29,12 @@ RESULTS = Path(__file__).parent / "results"
 
 
 class Timing(NamedTuple):
-    """Seconds of each repetition of one thing, compilation and the first call apart."""
+    """Seconds of each repetition, without compilation and the first call."""
 
     seconds: list[float]
 
     @property
     def best(self) -> float:
-        """The repetition that was disturbed least."""
         return min(self.seconds)
 
     @property
@@ -46,13 +45,9 @@ class Timing(NamedTuple):
 def clock(
     call: Callable[[], Any], repetitions: int, warm_up: int = 1, seconds: float = float("inf")
 ) -> Timing:
-    """Times a call until its result is on the device; the first ones are not counted.
+    """Times a call until its result is on the device; the `warm_up` first calls do not count.
 
-    Args:
-      call: what is timed.
-      repetitions: at most.
-      warm_up: calls before them.
-      seconds: after which no call follows, from the second on.
+    There are `repetitions` calls at most, and after `seconds` and two calls no further one.
     """
     for _ in range(warm_up):
         jax.block_until_ready(call())
@@ -67,9 +62,9 @@ def clock(
 def updates_per_call(setting: int, batch_size: int, members: int = 1) -> int:
     """Updates in one compiled call; 0: as the presets have it.
 
-    Of several members on a CPU a quarter of that, to take less time; on accelerators 100 at least.
-    A call copies the state and looks it over for numbers that are not finite, 10 to 20 ms a member
-    on two cores, so that shorter calls measure that too.
+    Several members on a CPU make a quarter of that, to take less time; accelerators 100 at least.
+    A call copies the state and checks it for non-finite numbers, which takes 10 to 20 ms a member
+    on two cores: shorter calls would measure that too.
     """
     if setting:
         return setting
@@ -103,15 +98,10 @@ class Training:
         placement: Placement | None = None,
         sizes: tuple[int, int] | None = None,
     ) -> None:
-        """Compiles the program; `compile_seconds` says how long that took, init included.
+        """Compiles the program, in `compile_seconds`, init included.
 
-        Args:
-          algorithm: of the members.
-          batch_size: B.
-          seeds: members.
-          per_call: K.
-          placement: of the members; None: a run's.
-          sizes: (O, A); None: those of the paper's tasks of this batch size.
+        `per_call` is K. The placement is by default a run's, and the sizes (O, A) are those of the
+        paper's tasks of this batch size.
         """
         began = time.perf_counter()
         data = random_data(*(sizes or SIZES.get(batch_size, SIZES[256])))
@@ -136,7 +126,7 @@ class Training:
 
     @property
     def state(self) -> Any:
-        """Of all members; the next call gives its memory away."""
+        """The states of all members; the next call donates them."""
         return self._state
 
     def __call__(self) -> Any:
@@ -158,7 +148,7 @@ def device_name() -> str:
     device = describe_device()
     if device["platform"] != "cpu":
         return _as_folder(device["kind"])
-    # the processor too: two of as many cores may differ by more than what is compared on them
+    # the processor too, because two machines with as many cores differ
     return f"{_as_folder(processor())}-{device['cpu_cores']}-cores"
 
 
@@ -178,7 +168,7 @@ def processor() -> str:
 
 
 def about() -> dict[str, Any]:
-    """What stands in every result."""
+    """Device, precision, versions and commit, for every result."""
     precision = getattr(jax.config, "jax_default_matmul_precision", None) or "default"
     return {
         "device": describe_device() | {"processor": processor()},
@@ -186,6 +176,12 @@ def about() -> dict[str, Any]:
         "versions": versions(),
         "commit": commit(),
     }
+
+
+def add(rows: list[dict[str, Any]], row: dict[str, Any]) -> None:
+    """Adds a row and prints it."""
+    rows.append(row)
+    print(table([row]).splitlines()[-1], flush=True)
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -216,13 +212,13 @@ def publish(
     """Writes NAME.json, NAME.md and NAME.png and prints the table.
 
     Args:
-      name: of the files.
-      title: above table and picture.
-      rows: of the table; lists in them (every repetition) stand in the JSON only.
-      json_path: of the JSON; the other files lie beside it. "": results/<device>/NAME.json.
+      name: name of the files.
+      title: title of table and picture.
+      rows: rows of the table; lists in them (every repetition) are in the JSON only.
+      json_path: path of the JSON, beside the other files; "": results/<device>/NAME.json.
       draw: (axes, rows) -> None; None: no picture.
-      notes: below the table.
-      show: print the table; False while a long benchmark is under way.
+      notes: text below the table.
+      show: whether to print the table.
     """
     path = result_path(name, json_path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -238,6 +234,22 @@ def publish(
         print(text)
     if draw is not None:
         _draw(path.with_suffix(".png"), title, where, draw, rows)
+
+
+def bars(
+    axes: Any, labels: Sequence[str], series: Mapping[str, Sequence[float]], form: str, unit: str
+) -> None:
+    """Draws horizontal bars, one group for each label: {name of a series: its values}."""
+    width = 0.8 / len(series)
+    for i, (name, values) in enumerate(series.items()):
+        places = [row + i * width for row in range(len(labels))]
+        drawn = axes.barh(places, values, 0.95 * width, label=name)
+        axes.bar_label(drawn, fmt=form, fontsize=8, padding=2)
+    axes.set_yticks([row + (len(series) - 1) * width / 2 for row in range(len(labels))], labels)
+    axes.invert_yaxis()
+    axes.set_xlabel(unit)
+    if len(series) > 1:
+        axes.legend(frameon=False, fontsize=8)
 
 
 def _draw(path: Path, title: str, where: str, draw: Any, rows: Any) -> None:

@@ -1,8 +1,8 @@
-"""DTQL's training step written down as the equations stand, without a thought of speed.
+"""DTQL's training step transcribed from the equations, the yardstick of the fast one.
 
-It computes the same numbers as `algorithms.dtql.train_update` (a test says so) from the same
-state, and is what that is measured against: a forward pass for each place where a network stands
-in a loss, one gradient for each loss, the twins one after the other, Mish by its definition.
+It computes the same numbers as `algorithms.dtql.train_update` (tested) from the same state, with a
+forward pass for each use of a network in a loss, one gradient for each loss, the twins one after
+the other, and Mish by its definition.
 """
 
 from typing import Any

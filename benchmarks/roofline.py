@@ -128,7 +128,7 @@ def run() -> None:
     square = operations / measure.clock(call, 10).best
     print(f"float32 products of {SQUARE[0]} x {SQUARE[1]} matrices: {square / 1e9:,.0f} GFLOP/s")
     print(f"memory: {bytes_rate / 1e9:,.1f} GB/s")
-    rows = []
+    rows: list[dict[str, Any]] = []
     for batch_size in batch_sizes:
         per_call = measure.updates_per_call(values.updates_per_call, batch_size)
         for name in values.algorithms:
@@ -155,7 +155,8 @@ def run() -> None:
             floor = max(operations / rate, least_bytes / bytes_rate)
             for (label, _), taken in zip(steps, seconds[2:], strict=True):
                 timing = measure.Timing([t / per_call for t in taken])
-                rows.append(
+                measure.add(
+                    rows,
                     {
                         "algorithm": label,
                         "batch": batch_size,
@@ -175,9 +176,8 @@ def run() -> None:
                         "step seconds": timing.seconds,
                         "product seconds": products_timing.seconds,
                         "product seconds core by core": seconds[1],
-                    }
+                    },
                 )
-                print(measure.table(rows[-1:]).splitlines()[-1], flush=True)
     notes = (
         f"The roofline is the best rate of products [B, {WIDTH}] x [{WIDTH}, {WIDTH}], in one "
         "program or core by core, in turns with the step. Large products: "
@@ -190,11 +190,12 @@ def run() -> None:
 
 
 def _draw(axes: Any, rows: Any) -> None:
+    from benchmarks import measure
+
     labels = [f"{row['algorithm']}, {row['batch']}" for row in rows]
-    axes.barh(labels, [row["of the roofline %"] for row in rows], color="#2a6fbb")
+    values = {"": [row["of the roofline %"] for row in rows]}
+    measure.bars(axes, labels, values, "{:.0f}", "share of the measured roofline (%)")
     axes.axvline(75, color="#888888", linewidth=0.8)
-    axes.invert_yaxis()
-    axes.set_xlabel("share of the measured roofline (%)")
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def run() -> None:
     counts = [2**k for k in range(8) if 2**k <= len(devices)]
     cases += [("devices", d, len(devices), d, 256) for d in counts]
     cases += [("batch", b, 1, 1, b) for b in map(int, values.batch_sizes)]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for against, x, population, used, batch_size in cases:
         # batches as a run has them: several cores share one
         placement = None if against == "batch" else Placement(population, devices[:used])
@@ -45,19 +45,17 @@ def run() -> None:
         )
         timing = measure.clock(training, values.repetitions)
         rate = population * values.updates / timing.median
-        rows.append(
-            {
-                "against": against,
-                "number": x,
-                "members": population,
-                "devices": len(training.placement.devices),
-                "batch": batch_size,
-                "seed-updates/s": rate,
-                "transitions/s": rate * batch_size,
-                "seconds of a call": timing.seconds,
-            }
-        )
-        print(measure.table(rows[-1:]).splitlines()[-1], flush=True)
+        row = {
+            "against": against,
+            "number": x,
+            "members": population,
+            "devices": len(training.placement.devices),
+            "batch": batch_size,
+            "seed-updates/s": rate,
+            "transitions/s": rate * batch_size,
+            "seconds of a call": timing.seconds,
+        }
+        measure.add(rows, row)
     measure.publish("scaling", "DTQL: throughput", rows, values.json, _draw)
 
 

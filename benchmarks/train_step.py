@@ -2,7 +2,7 @@
 
 python -m benchmarks.train_step --algorithms=dtql,dql --batch_sizes=256,2048 --seeds=1,5,20
 
-Cut off, the same command with --resume measures what is missing, on the same device and commit.
+With --resume an interrupted command continues, on the same device and commit.
 """
 
 from typing import Any
@@ -50,38 +50,34 @@ def run() -> None:
                 training = measure.Training(measure.make(name), batch_size, members, per_call)
                 calls = max(2, values.updates // per_call)
                 timing = measure.clock(training, calls, seconds=values.seconds)
-                rows.append(
-                    {
-                        "algorithm": name,
-                        "batch": batch_size,
-                        "seeds": members,
-                        "updates/s": per_call / timing.median,
-                        "seed-updates/s": members * per_call / timing.median,
-                        "best seed-updates/s": members * per_call / timing.best,
-                        "compile s": training.compile_seconds,
-                        "seconds of a call": timing.seconds,
-                        "updates in a call": per_call,
-                    }
-                )
-                print(measure.table(rows[-1:]).splitlines()[-1], flush=True)
-                # what is measured so far outlives an interruption
+                row = {
+                    "algorithm": name,
+                    "batch": batch_size,
+                    "seeds": members,
+                    "updates/s": per_call / timing.median,
+                    "seed-updates/s": members * per_call / timing.median,
+                    "best seed-updates/s": members * per_call / timing.best,
+                    "compile s": training.compile_seconds,
+                    "seconds of a call": timing.seconds,
+                    "updates in a call": per_call,
+                }
+                measure.add(rows, row)
+                # for --resume after an interruption
                 measure.publish("train_step", title, rows, values.json, show=False)
     measure.publish("train_step", title, rows, values.json, _draw)
 
 
 def _draw(axes: Any, rows: Any) -> None:
-    batches = sorted({row["batch"] for row in rows})
-    for batch, colour in zip(batches, ("#2a6fbb", "#d98c2b", "#5a9e57"), strict=False):
-        own = [row for row in rows if row["batch"] == batch and row["seeds"] == rows[0]["seeds"]]
-        labels = [row["algorithm"] for row in own]
-        places = [i + 0.38 * batches.index(batch) for i in range(len(own))]
-        bars = axes.barh(places, [row["updates/s"] for row in own], 0.36, color=colour)
-        axes.bar_label(bars, fmt="{:,.1f}", fontsize=8, padding=2)
-        bars.set_label(f"batch {batch}")
-    axes.set_yticks([i + 0.19 for i in range(len(labels))], labels)
-    axes.invert_yaxis()
-    axes.set_xlabel(f"updates a second, {rows[0]['seeds']} seed(s)")
-    axes.legend(frameon=False)
+    from benchmarks import measure
+
+    seeds = rows[0]["seeds"]
+    own = [row for row in rows if row["seeds"] == seeds]
+    series = {
+        f"batch {batch}": [row["updates/s"] for row in own if row["batch"] == batch]
+        for batch in sorted({row["batch"] for row in own})
+    }
+    names = list(dict.fromkeys(row["algorithm"] for row in own))
+    measure.bars(axes, names, series, "{:,.1f}", f"updates a second, {seeds} seed(s)")
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ def mish(x: jax.Array) -> jax.Array:
 
     With n = e^x (e^x + 2), tanh(log(1 + e^x)) = n / (n + 2): one exponential and no logarithm. The
     gradient is written out too, (n + 4x e^x w / (w^2 + 1)) / (w^2 + 1) with w = e^x + 1: derived,
-    it would keep five arrays of x's size between the passes, where this one keeps x. w^2 + 1 is
-    n + 2, but where n stands once, XLA makes one loop of all this and stores no n.
+    it would keep five arrays of x's size between the passes, where this one keeps x. (w^2 + 1 is
+    n + 2, but XLA makes one loop of an expression that has n only once.)
     """
     exp = _bounded_exp(x)
     n = exp * (exp + 2.0)
@@ -53,7 +53,7 @@ def normalize(x: jax.Array, epsilon: float) -> jax.Array:
     """(x - mean) / sqrt(variance + epsilon) over the last axis (Ba et al. 2016, arXiv 1607.06450).
 
     The variance is that of the centred x (two passes): the one-pass form loses digits where the
-    mean is large. The gradient is written out for what `mish` says: it keeps the result and one
+    mean is large. The gradient is written out, as that of `mish`: it keeps the result and one
     number a row.
     """
     return _normalize_parts(x, epsilon)[0]

@@ -48,7 +48,7 @@ def trust_region_loss(
     """The diffusion trust-region loss L_TR (DTQL, equation 6): denoising the policy's own actions.
 
     The network is the behaviour's denoiser with its parameters held fixed. The gradient reaches
-    the policy through both places where its action stands: the network's input and the target.
+    the policy through both uses of its action: the network's input and the target.
 
     Args:
       network: the raw F of the diffusion policy, its parameters without gradient.

@@ -12,17 +12,16 @@ Metrics = dict[str, Array]
 class Algorithm(NamedTuple):
     """An offline-RL algorithm as pure functions over a state.
 
-    Everything else (the loop, populations, checkpoints, evaluation, benchmarks) is written against
-    these four functions and knows no algorithm by name. The state's `config` has the numbers that
-    a sweep may vary as leaves, so a population with other hyperparameters is a vmap and never a
-    recompile.
+    The loop, populations, checkpoints, evaluation and benchmarks are written against these four
+    functions and know no algorithm by name. The leaves of the state's `config` are the numbers
+    that a sweep may vary, so a population with other hyperparameters is a vmap.
 
     Attributes:
-      init: (key, sample_transition) -> state. The sample gives the sizes O and A;
-        its values are not used. Arrays are [B, ...] or a single row [...].
-      pretrain_step: (state, batch, key) -> (state, metrics). One update before the
-        policy learns; metrics are scalars.
-      train_step: (state, batch, key) -> (state, metrics). One whole update.
+      init: (key, sample_transition) -> state. The sample, [B, ...] or [...], gives the sizes O
+        and A; its values are not used.
+      pretrain_step: (state, batch, key) -> (state, scalar metrics). One update before the policy
+        learns.
+      train_step: (state, batch, key) -> (state, scalar metrics). One whole update.
       act: (state, observations [..., O], key) -> actions [..., A].
     """
 

@@ -1,4 +1,4 @@
-"""Functions that several algorithms share: learning-rate decay, checks, the choice of an action."""
+"""Functions that several algorithms share: checks, learning-rate decay, the choice of an action."""
 
 from typing import Any
 
@@ -30,6 +30,11 @@ def decay_factor(config: Any, step: Array, steps_a_count: int = 1) -> Any:
     if not config.lr_decay:
         return 1.0
     return optax.cosine_decay_schedule(1.0, steps_a_count * config.decay_steps)(step)
+
+
+def denoised_bound(config: Any) -> float | None:
+    """The bound of the clipped D, or None."""
+    return config.max_action if config.clip_denoised else None
 
 
 def repeat(observations: Array, number: int) -> jax.Array:

@@ -47,7 +47,7 @@ class DQLConfig:
     lr_decay: bool = static(False)  # cosine decay of both learning rates to 0 over decay_steps
     decay_steps: int = static(2_000_000, "> 0")  # updates
     decay_every: int = static(1000, "> 0")  # updates between two steps of the decay: an epoch
-    max_action: float = static(1.0, "> 0")  # actions lie in [-max_action, max_action]
+    max_action: float = static(1.0, "> 0")  # bound of the action space
     hidden_dim: int = static(256, "> 0")  # width of every network
     time_dim: int = static(16, "even, >= 4")  # features of the diffusion step
     num_candidates: int = static(50, "> 0")  # actions drawn for each observation
@@ -56,23 +56,14 @@ class DQLConfig:
 
 @flax.struct.dataclass
 class DQLState:
-    """Everything that one training step reads and writes.
+    """Everything that one training step reads and writes."""
 
-    Attributes:
-      config: the configuration; its traced fields are arrays.
-      actor: the diffusion actor; its step counts updates.
-      ema_actor: its moving average, parameters only.
-      critics: Q1 and Q2, stacked on a leading axis of 2.
-      target_critics: parameters only, of the same layout.
-      action_dim: A.
-    """
-
-    config: Any
-    actor: TrainState
-    ema_actor: Any
-    critics: TrainState
-    target_critics: Any
-    action_dim: int = flax.struct.field(pytree_node=False)
+    config: Any  # the configuration; its traced fields are arrays
+    actor: TrainState  # its step counts updates
+    ema_actor: Any  # the actor's moving average, parameters only
+    critics: TrainState  # Q1 and Q2, stacked on a leading axis of 2
+    target_critics: Any  # parameters only
+    action_dim: int = flax.struct.field(pytree_node=False)  # A
 
 
 class Draws(NamedTuple):
@@ -194,14 +185,7 @@ def actor_terms(
 ) -> tuple[Array, tuple[Array, Array, Array]]:
     """(L_d - mean Q_i, (L_d, mean Q_i, mean |Q_j|)), each a mean over the rows.
 
-    Args:
-      params: the actor's parameters twice: L_d is a function of the first, Q of the second.
-      batch: transitions [B, ...].
-      draws: timestep, noise and new_action are used.
-      use_first: the coin.
-      networks: the modules.
-      config: max_action.
-      state: the critics.
+    L_d is a function of the first of `params`, Q of the second: the actor's parameters, twice.
     """
     cloning, improving = params
     bc_loss = ddpm.epsilon_loss(
@@ -220,12 +204,9 @@ def actor_terms(
 
 
 def clip_by_norm(grads: Any, max_norm: Array) -> tuple[Any, Array]:
-    """Scales gradients by min(1, c / (norm + 1e-6)), norm over all leaves; c = 0 leaves them.
+    """Scales gradients by min(1, c / (norm + 1e-6)); c = 0 leaves them. Returns the norm too.
 
     This is PyTorch's formula; optax.clip_by_global_norm has no 1e-6.
-
-    Returns:
-      The gradients and their norm before.
     """
     norm = optax.global_norm(grads)
     factor = jnp.where(max_norm > 0.0, jnp.minimum(1.0, max_norm / (norm + 1e-6)), 1.0)
@@ -233,47 +214,28 @@ def clip_by_norm(grads: Any, max_norm: Array) -> tuple[Any, Array]:
 
 
 def update_critics(
-    networks: Networks,
-    config: Any,
-    state: DQLState,
-    batch: Transition,
-    draws: Draws,
-    decay: Array | float,
+    networks: Networks, config: Any, state: DQLState, batch: Transition, draws: Draws, decay: Any
 ) -> tuple[DQLState, Metrics]:
     """Part 1: one Adam step of Q1 and Q2; `decay` is a factor of the learning rate."""
-    loss_fn = partial(critic_loss, networks=networks, config=config, state=state)
-    grads, metrics = gradients(
-        lambda params, rows: loss_fn(params, *rows),
-        state.critics.params,
-        (batch, draws.next_action),
-    )
+    rows = (batch, draws.next_action)
+    grads, metrics = gradients(critic_loss, state.critics.params, rows, networks, config, state)
     grads, norm = clip_by_norm(grads, config.grad_norm)
     critics = state.critics.apply_gradients(grads, config.critic_learning_rate * decay)
     return state.replace(critics=critics), metrics | {"critic_grad_norm": norm}
 
 
 def update_actor(
-    networks: Networks,
-    config: Any,
-    state: DQLState,
-    batch: Transition,
-    draws: Draws,
-    decay: Array | float,
+    networks: Networks, config: Any, state: DQLState, batch: Transition, draws: Draws, decay: Any
 ) -> tuple[DQLState, Metrics]:
     """Part 2: one Adam step of the actor.
 
     The divisor in `actor_loss` is a mean over the batch, so the gradients of L_d and of Q are
     computed apart, as means over rows, and combined afterwards.
     """
-    use_first, params = draws.use_first, state.actor.params
-    loss_fn = partial(
-        actor_terms, use_first=use_first, networks=networks, config=config, state=state
-    )
-    (cloning, improving), (bc_loss, q_i, q_j) = gradients(
-        lambda params, rows: loss_fn(params, *rows),
-        (params, params),
-        (batch, draws._replace(use_first=None)),
-    )
+    params, rows = state.actor.params, (batch, draws._replace(use_first=None))
+    rest = (draws.use_first, networks, config, state)
+    (cloning, improving), means = gradients(actor_terms, (params, params), rows, *rest)
+    bc_loss, q_i, q_j = means
     weight = config.eta / q_j
     grads = jax.tree.map(lambda x, y: x + weight * y, cloning, improving)
     grads, norm = clip_by_norm(grads, config.grad_norm)
@@ -310,29 +272,33 @@ def train_update(
     return state.replace(target_critics=targets), critic_metrics | actor_metrics
 
 
+def act(
+    networks: Networks, config: DQLConfig, state: DQLState, observations: Array, key: Array
+) -> Array:
+    """One action for each observation: observations [..., O] -> actions [..., A].
+
+    The candidates are samples of the actor itself, not of its moving average.
+    """
+    noise_key, choice_key = jax.random.split(key)
+    number = common.number_of_candidates(config)
+    shape = (*observations.shape[:-1], number, state.action_dim)
+    noise = ddpm.chain_noise(noise_key, config.num_timesteps, shape)
+    repeated = common.repeat(observations, number)
+    actions = sample_actions(networks, config, state.actor.params, repeated, noise)
+    if config.action_selection == "single":
+        return actions[..., 0, :]
+    q = common.min_q(networks.critic, state.target_critics, observations, actions)
+    return common.choose(actions, q, choice_key, config.action_selection)
+
+
 def dql(config: DQLConfig) -> Algorithm:
     """DQL as four pure functions; see `algorithms.base.Algorithm` for their signatures."""
     check(config)
     networks = make_networks(config)
-    number = common.number_of_candidates(config)
-
-    def init(key: Array, sample: Transition) -> DQLState:
-        return init_state(config, networks, key, sample)
 
     def train_step(state: DQLState, batch: Transition, key: Array) -> tuple[DQLState, Metrics]:
         draws = draw(config, key, *batch.actions.shape)
         return train_update(networks, config, state, batch, draws)
 
-    def act(state: DQLState, observations: Array, key: Array) -> Array:
-        # the candidates are the actor's own, not its moving average's
-        noise_key, choice_key = jax.random.split(key)
-        shape = (*observations.shape[:-1], number, state.action_dim)
-        noise = ddpm.chain_noise(noise_key, config.num_timesteps, shape)
-        repeated = common.repeat(observations, number)
-        actions = sample_actions(networks, config, state.actor.params, repeated, noise)
-        if config.action_selection == "single":
-            return actions[..., 0, :]
-        q = common.min_q(networks.critic, state.target_critics, observations, actions)
-        return common.choose(actions, q, choice_key, config.action_selection)
-
-    return Algorithm(init, train_step, train_step, act)
+    init, own_act = partial(init_state, config, networks), partial(act, networks, config)
+    return Algorithm(init, train_step, train_step, own_act)

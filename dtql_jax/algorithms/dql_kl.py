@@ -16,13 +16,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dtql_jax.algorithms import common, dtql, one_step_policies
+from dtql_jax.algorithms import common, dtql
 from dtql_jax.algorithms.base import Algorithm, Metrics
 from dtql_jax.algorithms.config import as_arrays, check, static, traced, with_traced
-from dtql_jax.algorithms.shared_updates import denoised_bound, update_critics, update_diffusion
+from dtql_jax.algorithms.shared_updates import update_critics, update_diffusion
 from dtql_jax.algorithms.train_state import TrainState
 from dtql_jax.diffusion import edm
-from dtql_jax.networks import Denoiser, DoubleCritic, Value
 from dtql_jax.training.data_parallel.rows import gradients
 from dtql_jax.types import Array, Transition
 
@@ -41,7 +40,7 @@ class DQLKLConfig:
 
     lr_decay: bool = static(False)  # cosine decay of every learning rate to 0 over decay_steps
     decay_steps: int = static(1_000_000, "> 0")  # training steps, without pretraining
-    max_action: float = static(1.0, "> 0")  # actions lie in [-max_action, max_action]
+    max_action: float = static(1.0, "> 0")  # bound of the action space
     hidden_dim: int = static(256, "> 0")  # width of every network
     time_dim: int = static(16, "even, >= 4")  # features of the noise level
     clip_denoised: bool = static(True)  # clip D to the action space (the 2D bandits do not)
@@ -52,22 +51,11 @@ class DQLKLConfig:
 
 @flax.struct.dataclass
 class DQLKLState:
-    """Everything that one training step reads and writes.
-
-    Attributes:
-      config: the configuration; its traced fields are arrays.
-      diffusion: the behaviour's denoiser.
-      fake_diffusion: the denoiser of the policy's own samples.
-      policy: the generator; its step counts training steps, not pretraining.
-      critics: Q1 and Q2, stacked on a leading axis of 2.
-      target_critics: parameters only, of the same layout.
-      value: V.
-      action_dim: A.
-    """
+    """Everything that one training step reads and writes; see `dtql.DTQLState`."""
 
     config: Any
     diffusion: TrainState
-    fake_diffusion: TrainState
+    fake_diffusion: TrainState  # the denoiser of the policy's own samples
     policy: TrainState
     critics: TrainState
     target_critics: Any
@@ -87,28 +75,19 @@ class Draws(NamedTuple):
     fake_noise: Array
 
 
-def make_networks(config: DQLKLConfig) -> dtql.Networks:
-    """Builds DTQL's modules with an implicit policy."""
-    c = config
-    policy = one_step_policies.make_policy("implicit", c.hidden_dim, c.time_dim, c.max_action)
-    denoiser = Denoiser(c.hidden_dim, c.time_dim)
-    return dtql.Networks(denoiser, policy, DoubleCritic(c.hidden_dim), Value(c.hidden_dim))
+make_networks = partial(dtql.make_networks, policy="implicit")
 
 
 def draw(key: Array, batch_size: int, action_dim: int) -> Draws:
     """Draws the random numbers of one step."""
-    keys = jax.random.split(key, 7)
+    keys = dict(zip(Draws._fields, jax.random.split(key, 7), strict=True))
 
-    def sigma(key: Array) -> Array:
-        return edm.noise_level(jax.random.uniform(key, (batch_size,)))
+    def one(name: str) -> Array:
+        if name.endswith("sigma"):
+            return edm.noise_level(jax.random.uniform(keys[name], (batch_size,)))
+        return jax.random.normal(keys[name], (batch_size, action_dim))
 
-    def normal(key: Array) -> Array:
-        return jax.random.normal(key, (batch_size, action_dim))
-
-    return Draws(
-        *(sigma(keys[0]), normal(keys[1]), normal(keys[2])),
-        *(sigma(keys[3]), normal(keys[4]), sigma(keys[5]), normal(keys[6])),
-    )
+    return Draws(*map(one, Draws._fields))
 
 
 def init_state(
@@ -185,6 +164,7 @@ def policy_loss(
       state: critics and both denoisers, which get no gradient from the policy.
     """
     policy_params, fake_params = params
+    bound = common.denoised_bound(config)
     actions, _ = networks.policy.sample(
         policy_params, batch.observations, draws.policy_noise, config.generation_sigma
     )
@@ -195,7 +175,7 @@ def policy_loss(
         batch.observations,
         draws.distillation_sigma,
         draws.distillation_noise,
-        denoised_bound(config),
+        bound,
     )
     q = networks.critic.apply(state.critics.params, batch.observations, actions)
     q_loss = -jnp.mean(jnp.min(q, axis=0))
@@ -206,7 +186,7 @@ def policy_loss(
         batch.observations,
         draws.fake_sigma,
         draws.fake_noise,
-        denoised_bound(config),
+        bound,
     )
     return loss + fake_loss, {
         "policy_loss": loss,
@@ -217,11 +197,7 @@ def policy_loss(
 
 
 def pretrain_update(
-    networks: dtql.Networks,
-    config: DQLKLConfig,
-    state: DQLKLState,
-    batch: Transition,
-    draws: Draws,
+    networks: Any, config: DQLKLConfig, state: DQLKLState, batch: Transition, draws: Draws
 ) -> tuple[DQLKLState, Metrics]:
     """One pretraining step: parts 1 and 2 of DTQL, copied to policy and fake denoiser."""
     common.check_batch(batch)
@@ -237,11 +213,7 @@ def pretrain_update(
 
 
 def train_update(
-    networks: dtql.Networks,
-    config: DQLKLConfig,
-    state: DQLKLState,
-    batch: Transition,
-    draws: Draws,
+    networks: Any, config: DQLKLConfig, state: DQLKLState, batch: Transition, draws: Draws
 ) -> tuple[DQLKLState, Metrics]:
     """One training step: parts 1 and 2 of DTQL, policy and fake denoiser, target critics."""
     common.check_batch(batch)
@@ -249,10 +221,9 @@ def train_update(
     decay = common.decay_factor(config, state.policy.step)
     state, critic_metrics = update_critics(networks, c, state, batch, decay)
     state, diffusion_metrics = update_diffusion(networks, c, state, batch, draws, decay)
+    params = (state.policy.params, state.fake_diffusion.params)
     (policy_grads, fake_grads), policy_metrics = gradients(
-        lambda params, rows: policy_loss(params, *rows, networks=networks, config=c, state=state),
-        (state.policy.params, state.fake_diffusion.params),
-        (batch, draws),
+        policy_loss, params, (batch, draws), networks, c, state
     )
     rate = c.learning_rate * decay
     state = state.replace(
@@ -264,24 +235,19 @@ def train_update(
 
 
 def dql_kl(config: DQLKLConfig) -> Algorithm:
-    """DQL-KL as four pure functions; see `algorithms.base.Algorithm` for their signatures."""
+    """DQL-KL as four pure functions; see `algorithms.base.Algorithm` for their signatures.
+
+    Acting is DTQL's: the critics judge the unbounded outputs, and the chosen one is clipped.
+    """
     check(config)
     networks, number = make_networks(config), common.number_of_candidates(config)
 
-    def init(key: Array, sample: Transition) -> DQLKLState:
-        return init_state(config, networks, key, sample)
+    def step(update: Any, state: DQLKLState, batch: Transition, key: Array) -> Any:
+        return update(networks, config, state, batch, draw(key, *batch.actions.shape))
 
-    def pretrain_step(
-        state: DQLKLState, batch: Transition, key: Array
-    ) -> tuple[DQLKLState, Metrics]:
-        draws = draw(key, *batch.actions.shape)
-        return pretrain_update(networks, config, state, batch, draws)
-
-    def train_step(state: DQLKLState, batch: Transition, key: Array) -> tuple[DQLKLState, Metrics]:
-        return train_update(networks, config, state, batch, draw(key, *batch.actions.shape))
-
-    def act(state: DQLKLState, observations: Array, key: Array) -> Array:
-        # the critics judge the unbounded outputs; the chosen one is clipped
-        return dtql.act(networks, config, state, observations, key, number)
-
-    return Algorithm(init, pretrain_step, train_step, act)
+    return Algorithm(
+        init=partial(init_state, config, networks),
+        pretrain_step=partial(step, pretrain_update),
+        train_step=partial(step, train_update),
+        act=partial(dtql.act, networks, config, number),
+    )

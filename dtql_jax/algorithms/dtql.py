@@ -19,11 +19,10 @@ from dtql_jax import losses
 from dtql_jax.algorithms import common, one_step_policies
 from dtql_jax.algorithms.base import Algorithm, Metrics
 from dtql_jax.algorithms.config import as_arrays, check, static, traced, with_traced
-from dtql_jax.algorithms.shared_updates import denoised_bound, update_critics, update_diffusion
+from dtql_jax.algorithms.shared_updates import update_critics, update_diffusion
 from dtql_jax.algorithms.train_state import TrainState
 from dtql_jax.diffusion import weighting
 from dtql_jax.networks import Denoiser, DoubleCritic, Value
-from dtql_jax.training.data_parallel.rows import gradients
 from dtql_jax.types import Array, Transition
 
 ACTION_SELECTIONS = ("softmax", "argmax", "single")
@@ -46,7 +45,7 @@ class DTQLConfig:
     policy: str = static("gaussian", one_of=one_step_policies.POLICIES)  # the one-step policy
     lr_decay: bool = static(False)  # cosine decay of every learning rate to 0 over decay_steps
     decay_steps: int = static(1_000_000, "> 0")  # training steps, without pretraining
-    max_action: float = static(1.0, "> 0")  # actions lie in [-max_action, max_action]
+    max_action: float = static(1.0, "> 0")  # bound of the action space
     hidden_dim: int = static(256, "> 0")  # width of every network
     time_dim: int = static(16, "even, >= 4")  # features of the noise level
     clip_denoised: bool = static(True)  # clip D to the action space (the 2D bandits do not)
@@ -59,25 +58,15 @@ class DTQLConfig:
 
 @flax.struct.dataclass
 class DTQLState:
-    """Everything that one training step reads and writes.
+    """Everything that one training step reads and writes."""
 
-    Attributes:
-      config: the configuration; its traced fields are arrays.
-      diffusion: the behaviour's denoiser.
-      policy: the one-step policy; its step counts training steps, not pretraining.
-      critics: Q1 and Q2, stacked on a leading axis of 2.
-      target_critics: parameters only, of the same layout.
-      value: V.
-      action_dim: A.
-    """
-
-    config: Any
-    diffusion: TrainState
-    policy: TrainState
-    critics: TrainState
-    target_critics: Any
+    config: Any  # the configuration; its traced fields are arrays
+    diffusion: TrainState  # the behaviour's denoiser
+    policy: TrainState  # its step counts training steps, not pretraining
+    critics: TrainState  # Q1 and Q2, stacked on a leading axis of 2
+    target_critics: Any  # parameters only
     value: TrainState
-    action_dim: int = flax.struct.field(pytree_node=False)
+    action_dim: int = flax.struct.field(pytree_node=False)  # A
 
 
 class Draws(NamedTuple):
@@ -99,12 +88,16 @@ class Networks(NamedTuple):
     value: Value
 
 
-def make_networks(config: Any) -> Networks:
-    """Builds the modules; `config` is a DTQLConfig or has its fields for networks."""
-    c = config
-    policy = one_step_policies.make_policy(c.policy, c.hidden_dim, c.time_dim, c.max_action)
-    denoiser = Denoiser(c.hidden_dim, c.time_dim)
-    return Networks(denoiser, policy, DoubleCritic(c.hidden_dim), Value(c.hidden_dim))
+def make_networks(config: Any, policy: str = "") -> Networks:
+    """Builds the modules; `policy` is the kind of one-step policy, by default the configuration's.
+
+    `config` is a DTQLConfig or has its fields for networks.
+    """
+    width, time_dim = config.hidden_dim, config.time_dim
+    one_step = one_step_policies.make_policy(
+        policy or config.policy, width, time_dim, config.max_action
+    )
+    return Networks(Denoiser(width, time_dim), one_step, DoubleCritic(width), Value(width))
 
 
 def draw(key: Array, batch_size: int, action_dim: int, weights: str = "edm") -> Draws:
@@ -173,7 +166,7 @@ def policy_loss(
         batch.observations,
         draws.trust_region_sigma,
         draws.trust_region_noise,
-        denoised_bound(config),
+        common.denoised_bound(config),
         weighting.error_scale(config.weighting, draws.trust_region_sigma),
     )
     q = networks.critic.apply(state.critics.params, batch.observations, actions)
@@ -215,13 +208,9 @@ def train_update(
     decay = common.decay_factor(config, state.policy.step)
     state, critic_metrics = update_critics(networks, c, state, batch, decay)
     state, metrics = update_diffusion(networks, c, state, batch, draws, decay, c.weighting)
-    loss_fn = partial(policy_loss, networks=networks, config=c, state=state, with_nll=with_nll)
-    grads, policy_metrics = gradients(
-        lambda params, rows: loss_fn(params, *rows),
-        state.policy.params,
-        (batch, draws),
+    policy, policy_metrics = state.policy.minimise(
+        policy_loss, c.learning_rate * decay, (batch, draws), networks, c, state, with_nll
     )
-    policy = state.policy.apply_gradients(grads, c.learning_rate * decay)
     targets = optax.incremental_update(state.critics.params, state.target_critics, c.tau)
     state = state.replace(policy=policy, target_critics=targets)
     return state, critic_metrics | metrics | policy_metrics
@@ -232,12 +221,7 @@ def candidates(
 ) -> tuple[Array, Array]:
     """Candidate actions [..., N, A] and their min(Q1, Q2) of the target critics [..., N].
 
-    Args:
-      networks: modules `policy` and `critic`.
-      config: generation_sigma.
-      state: policy and target critics.
-      observations: [..., O].
-      noise: [..., N, A] standard normal.
+    `observations` are [..., O], `noise` [..., N, A] is standard normal.
     """
     actions, _ = networks.policy.sample(
         state.policy.params, observations, noise, config.generation_sigma
@@ -246,7 +230,7 @@ def candidates(
 
 
 def act(
-    networks: Any, config: Any, state: Any, observations: Array, key: Array, number: int
+    networks: Any, config: Any, number: int, state: Any, observations: Array, key: Array
 ) -> Array:
     """One action for each observation: observations [..., O] -> actions [..., A].
 
@@ -275,9 +259,6 @@ def dtql(config: DTQLConfig) -> Algorithm:
     # a deterministic policy needs one candidate
     number = 1 if config.policy == "deterministic" else common.number_of_candidates(config)
 
-    def init(key: Array, sample: Transition) -> DTQLState:
-        return init_state(config, networks, key, sample)
-
     def pretrain_step(state: DTQLState, batch: Transition, key: Array) -> tuple[DTQLState, Metrics]:
         draws = draw(key, *batch.actions.shape, weights=config.weighting)
         return pretrain_update(networks, config, state, batch, draws)
@@ -286,7 +267,9 @@ def dtql(config: DTQLConfig) -> Algorithm:
         draws = draw(key, *batch.actions.shape, weights=config.weighting)
         return train_update(networks, config, state, batch, draws)
 
-    def act_fn(state: DTQLState, observations: Array, key: Array) -> Array:
-        return act(networks, config, state, observations, key, number)
-
-    return Algorithm(init, pretrain_step, train_step, act_fn)
+    return Algorithm(
+        init=partial(init_state, config, networks),
+        pretrain_step=pretrain_step,
+        train_step=train_step,
+        act=partial(act, networks, config, number),
+    )

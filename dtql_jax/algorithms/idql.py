@@ -25,7 +25,6 @@ from dtql_jax.algorithms.config import as_arrays, check, static, traced, with_tr
 from dtql_jax.algorithms.train_state import TrainState
 from dtql_jax.diffusion import ddpm
 from dtql_jax.networks import DoubleCritic, ResidualDenoiser, Value
-from dtql_jax.training.data_parallel.rows import gradients
 from dtql_jax.types import Array, Transition
 
 ACTION_SELECTIONS = ("argmax", "expectile", "single")
@@ -49,7 +48,7 @@ class IDQLConfig:
     decay_steps: int = static(1_500_000, "> 0")  # ... over so many training steps (3e6 actor steps)
     batch_use: str = static("halves", one_of=BATCH_USES)  # rows of the actor and the critic steps
     num_timesteps: int = static(5, "> 0", at_most=10_000)  # T, steps of the diffusion
-    max_action: float = static(1.0, "> 0")  # actions lie in [-max_action, max_action]
+    max_action: float = static(1.0, "> 0")  # bound of the action space
     hidden_dim: int = static(256, "> 0")  # width; a residual block is four times as wide inside
     num_blocks: int = static(3, "> 0", at_most=100)  # residual blocks of the actor
     time_dim: int = static(64, "even, >= 4")  # learnable Fourier features of the diffusion step
@@ -60,39 +59,23 @@ class IDQLConfig:
 
 @flax.struct.dataclass
 class IDQLState:
-    """Everything that one training step reads and writes.
+    """Everything that one training step reads and writes."""
 
-    Attributes:
-      config: the configuration; its traced fields are arrays.
-      actor: the behaviour's diffusion model; its step counts actor steps, two a training step.
-      ema_actor: its moving average, parameters only; it acts.
-      critics: Q1 and Q2, stacked on a leading axis of 2.
-      target_critics: parameters only, of the same layout.
-      value: V.
-      action_dim: A.
-    """
-
-    config: Any
-    actor: TrainState
-    ema_actor: Any
-    critics: TrainState
-    target_critics: Any
+    config: Any  # the configuration; its traced fields are arrays
+    actor: TrainState  # the behaviour's diffusion model; its step counts actor steps
+    ema_actor: Any  # the actor's moving average, parameters only; it acts
+    critics: TrainState  # Q1 and Q2, stacked on a leading axis of 2
+    target_critics: Any  # parameters only
     value: TrainState
-    action_dim: int = flax.struct.field(pytree_node=False)
+    action_dim: int = flax.struct.field(pytree_node=False)  # A
 
 
 class Draws(NamedTuple):
-    """The random numbers of one actor step on M rows.
+    """The random numbers of one actor step on M rows."""
 
-    Attributes:
-      timestep: [M] integers in [0, T).
-      noise: [M, A] standard normal.
-      kept: [M, num_blocks, hidden_dim] booleans, the inputs of each block that dropout keeps.
-    """
-
-    timestep: Array
-    noise: Array
-    kept: Array
+    timestep: Array  # [M] integers in [0, T)
+    noise: Array  # [M, A] standard normal
+    kept: Array  # [M, num_blocks, hidden_dim] booleans, the inputs that dropout keeps
 
 
 class Networks(NamedTuple):
@@ -108,7 +91,7 @@ def make_networks(config: IDQLConfig) -> Networks:
     """Builds the modules; critic and value are IQL's."""
     c = config
     actor = ResidualDenoiser(c.hidden_dim, c.num_blocks, c.time_dim, c.dropout)
-    critic, value, _ = iql.make_networks(iql.IQLConfig(hidden_dim=c.hidden_dim))
+    critic, value, _ = iql.make_networks(c)
     return Networks(actor, critic, value, ddpm.vp_schedule(c.num_timesteps))
 
 
@@ -125,15 +108,16 @@ def actor_batches(config: IDQLConfig, batch: Transition) -> list[Transition]:
 
 def draw(config: IDQLConfig, key: Array, batch: Transition) -> tuple[Draws, ...]:
     """Draws the random numbers of one training step: one `Draws` an actor step."""
-    rows = [part.actions.shape for part in actor_batches(config, batch)]
-    draws = []
-    for shape, step_key in zip(rows, jax.random.split(key, ACTOR_STEPS), strict=True):
-        time_key, noise_key, dropout_key = jax.random.split(step_key, 3)
+
+    def one(key: Array, shape: tuple[int, ...]) -> Draws:
+        time_key, noise_key, dropout_key = jax.random.split(key, 3)
         timestep = jax.random.randint(time_key, shape[:1], 0, config.num_timesteps)
         inside = (shape[0], config.num_blocks, config.hidden_dim)
         kept = jax.random.bernoulli(dropout_key, 1.0 - config.dropout, inside)
-        draws.append(Draws(timestep, jax.random.normal(noise_key, shape), kept))
-    return tuple(draws)
+        return Draws(timestep, jax.random.normal(noise_key, shape), kept)
+
+    shapes = [part.actions.shape for part in actor_batches(config, batch)]
+    return tuple(map(one, jax.random.split(key, ACTOR_STEPS), shapes))
 
 
 def init_state(config: IDQLConfig, networks: Networks, key: Array, sample: Transition) -> IDQLState:
@@ -181,25 +165,15 @@ def update_actor(
     networks: Networks, config: Any, state: IDQLState, batch: Transition, draws: Draws
 ) -> tuple[IDQLState, Array]:
     """One AdamW step of the actor and its moving average; the loss."""
-    grads, loss = gradients(
-        lambda params, rows: actor_loss(params, *rows, networks=networks),
-        state.actor.params,
-        (batch, draws),
-    )
-    decay = common.decay_factor(config, state.actor.step, ACTOR_STEPS)
-    rate = config.learning_rate * decay
-    actor = state.actor.apply_gradients(grads, rate)
+    rate = config.learning_rate * common.decay_factor(config, state.actor.step, ACTOR_STEPS)
+    actor, loss = state.actor.minimise(actor_loss, rate, (batch, draws), networks)
     decayed = decay_kernels(state.actor.params, actor.params, rate * config.weight_decay)
     ema_actor = optax.incremental_update(decayed, state.ema_actor, config.ema_rate)
     return state.replace(actor=actor.replace(params=decayed), ema_actor=ema_actor), loss
 
 
 def train_update(
-    networks: Networks,
-    config: IDQLConfig,
-    state: IDQLState,
-    batch: Transition,
-    draws: tuple[Draws, ...],
+    networks: Networks, config: IDQLConfig, state: IDQLState, batch: Transition, draws: Any
 ) -> tuple[IDQLState, Metrics]:
     """One training step: two actor steps, then IQL's value, critics and target critics."""
     common.check_batch(batch)
@@ -257,13 +231,8 @@ def idql(config: IDQLConfig) -> Algorithm:
     check(config)
     networks = make_networks(config)
 
-    def init(key: Array, sample: Transition) -> IDQLState:
-        return init_state(config, networks, key, sample)
-
     def train_step(state: IDQLState, batch: Transition, key: Array) -> tuple[IDQLState, Metrics]:
         return train_update(networks, config, state, batch, draw(config, key, batch))
 
-    def act_fn(state: IDQLState, observations: Array, key: Array) -> Array:
-        return act(networks, config, state, observations, key)
-
-    return Algorithm(init, train_step, train_step, act_fn)
+    init, own_act = partial(init_state, config, networks), partial(act, networks, config)
+    return Algorithm(init, train_step, train_step, own_act)

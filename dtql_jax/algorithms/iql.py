@@ -5,6 +5,7 @@ in this order, each with the parameters that the one before it wrote. There is n
 pretraining step is a training step. A step draws no random numbers.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -20,10 +21,8 @@ from dtql_jax.algorithms.base import Algorithm, Metrics
 from dtql_jax.algorithms.config import as_arrays, check, static, traced, with_traced
 from dtql_jax.algorithms.train_state import TrainState
 from dtql_jax.networks import DoubleCritic, FixedStdPolicy, Value
-from dtql_jax.training.data_parallel.rows import gradients
 from dtql_jax.types import Array, Transition
 
-ACTION_SELECTIONS = ("mean", "single")
 MAX_WEIGHT = 100.0  # of a row in the advantage-weighted regression
 
 
@@ -40,9 +39,9 @@ class IQLConfig:
 
     lr_decay: bool = static(True)  # cosine decay of the policy's learning rate to 0 ...
     decay_steps: int = static(1_000_000, "> 0")  # ... over so many training steps
-    max_action: float = static(1.0, "> 0")  # actions lie in [-max_action, max_action]
+    max_action: float = static(1.0, "> 0")  # bound of the action space
     hidden_dim: int = static(256, "> 0")  # width of every network
-    action_selection: str = static("mean", one_of=ACTION_SELECTIONS)  # or a draw of the Gaussian
+    action_selection: str = static("mean", one_of=("mean", "single"))  # or a draw of the Gaussian
 
 
 @flax.struct.dataclass
@@ -65,7 +64,7 @@ class Networks(NamedTuple):
     policy: FixedStdPolicy
 
 
-def make_networks(config: IQLConfig) -> Networks:
+def make_networks(config: Any) -> Networks:
     """Builds the modules: two hidden ReLU layers each, no LayerNorm."""
     critic = DoubleCritic(config.hidden_dim, depth=2, layer_norm=False, activation=nn.relu)
     value = Value(config.hidden_dim, depth=2, activation=nn.relu)
@@ -129,12 +128,8 @@ def policy_loss(
 
 def update_value(networks: Any, config: Any, state: Any, batch: Transition) -> tuple[Any, Metrics]:
     """One Adam step of V; IDQL shares it."""
-    grads, metrics = gradients(
-        lambda params, rows: value_loss(params, rows, networks, config, state),
-        state.value.params,
-        batch,
-    )
-    value = state.value.apply_gradients(grads, config.critic_learning_rate)
+    rate, rest = config.critic_learning_rate, (networks, config, state)
+    value, metrics = state.value.minimise(value_loss, rate, (batch,), *rest)
     return state.replace(value=value), metrics
 
 
@@ -142,12 +137,8 @@ def update_critics(
     networks: Any, config: Any, state: Any, batch: Transition
 ) -> tuple[Any, Metrics]:
     """One Adam step of Q1 and Q2, then the target critics; IDQL shares it."""
-    grads, metrics = gradients(
-        lambda params, rows: critic_loss(params, rows, networks, config, state),
-        state.critics.params,
-        batch,
-    )
-    critics = state.critics.apply_gradients(grads, config.critic_learning_rate)
+    rate, rest = config.critic_learning_rate, (networks, config, state)
+    critics, metrics = state.critics.minimise(critic_loss, rate, (batch,), *rest)
     targets = optax.incremental_update(critics.params, state.target_critics, config.tau)
     return state.replace(critics=critics, target_critics=targets), metrics
 
@@ -159,15 +150,22 @@ def train_update(
     common.check_batch(batch)
     c = with_traced(config, state)
     state, value_metrics = update_value(networks, c, state, batch)
-    grads, policy_metrics = gradients(
-        lambda params, rows: policy_loss(params, rows, networks, c, state),
-        state.policy.params,
-        batch,
-    )
     rate = c.learning_rate * common.decay_factor(config, state.policy.step)
-    state = state.replace(policy=state.policy.apply_gradients(grads, rate))
+    policy, policy_metrics = state.policy.minimise(policy_loss, rate, (batch,), networks, c, state)
+    state = state.replace(policy=policy)
     state, critic_metrics = update_critics(networks, c, state, batch)
     return state, value_metrics | policy_metrics | critic_metrics
+
+
+def act(
+    networks: Networks, config: IQLConfig, state: IQLState, observations: Array, key: Array
+) -> Array:
+    """The Gaussian's mean, or a draw of it: observations [..., O] -> actions [..., A]."""
+    mean, log_std = networks.policy.apply(state.policy.params, observations, state.action_dim)
+    if config.action_selection == "mean":
+        return mean
+    action = mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape)
+    return jnp.clip(action, -config.max_action, config.max_action)
 
 
 def iql(config: IQLConfig) -> Algorithm:
@@ -175,18 +173,9 @@ def iql(config: IQLConfig) -> Algorithm:
     check(config)
     networks = make_networks(config)
 
-    def init(key: Array, sample: Transition) -> IQLState:
-        return init_state(config, networks, key, sample)
-
     def train_step(state: IQLState, batch: Transition, key: Array) -> tuple[IQLState, Metrics]:
         del key  # nothing is drawn
         return train_update(networks, config, state, batch)
 
-    def act(state: IQLState, observations: Array, key: Array) -> Array:
-        mean, log_std = networks.policy.apply(state.policy.params, observations, state.action_dim)
-        if config.action_selection == "mean":
-            return mean
-        action = mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape)
-        return jnp.clip(action, -config.max_action, config.max_action)
-
-    return Algorithm(init, train_step, train_step, act)
+    init, own_act = partial(init_state, config, networks), partial(act, networks, config)
+    return Algorithm(init, train_step, train_step, own_act)

@@ -43,14 +43,7 @@ class OneStepPolicy(NamedTuple):
 
 
 def make_policy(kind: str, hidden_dim: int, time_dim: int, max_action: float) -> OneStepPolicy:
-    """Builds a policy of one of the kinds in POLICIES.
-
-    Args:
-      kind: see the table above.
-      hidden_dim: width.
-      time_dim: features of the time input (implicit).
-      max_action: bound of the action space.
-    """
+    """Builds a policy of one of the kinds in POLICIES."""
     if kind == "implicit":
         return _implicit(networks.Denoiser(hidden_dim, time_dim))
     return _tanh_gaussian(networks.GaussianPolicy(hidden_dim), max_action, kind == "gaussian")

@@ -1,7 +1,7 @@
 """Updates that DTQL and DQL-KL share: critics with value, and the diffusion policy.
 
-`networks` has the modules critic, value and denoiser; `config` the fields of `DTQLConfig` that are
-used, its traced ones those of the state; `state` the fields of `DTQLState` that are used.
+`networks` has the modules critic, value and denoiser; `config` is a `DTQLConfig` or has the fields
+used here, its traced ones those of the state; `state` has the fields of `DTQLState` used here.
 """
 
 from functools import partial
@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from dtql_jax import losses
+from dtql_jax.algorithms import common
 from dtql_jax.algorithms.base import Metrics
 from dtql_jax.diffusion import edm, weighting
 from dtql_jax.training.data_parallel.rows import gradients
@@ -52,11 +53,6 @@ def critic_loss(
     }
 
 
-def denoised_bound(config: Any) -> float | None:
-    """The bound of the clipped D, or None."""
-    return config.max_action if config.clip_denoised else None
-
-
 def denoising_loss(
     params: Any,
     batch: Transition,
@@ -66,24 +62,14 @@ def denoising_loss(
     config: Any,
     weights: str = "edm",
 ) -> tuple[Array, Metrics]:
-    """L_BC on the data's actions (EDM, equation 8): `edm.denoising_loss` of the denoiser.
-
-    Args:
-      params: of the denoiser.
-      batch: transitions [B, ...].
-      sigma: [B] noise levels.
-      noise: [B, A] standard normal.
-      networks: module `denoiser`.
-      config: max_action, clip_denoised.
-      weights: weighting of the noise levels.
-    """
+    """L_BC of the denoiser on the data's actions (EDM, equation 8); sigma [B], noise [B, A]."""
     loss = edm.denoising_loss(
         partial(networks.denoiser.apply, params),
         batch.actions,
         batch.observations,
         sigma,
         noise,
-        denoised_bound(config),
+        common.denoised_bound(config),
         weighting.error_scale(weights, sigma),
     )
     return loss, {"denoising_loss": loss}
@@ -93,10 +79,9 @@ def update_critics(
     networks: Any, config: Any, state: Any, batch: Transition, decay: Array | float
 ) -> tuple[Any, Metrics]:
     """Part 1: critics and value, one Adam step; `decay` is a factor of the learning rate."""
+    params = (state.critics.params, state.value.params)
     (critic_grads, value_grads), metrics = gradients(
-        lambda params, rows: critic_loss(params, rows, networks, config, state),
-        (state.critics.params, state.value.params),
-        batch,
+        critic_loss, params, (batch,), networks, config, state
     )
     rate = config.critic_learning_rate * decay
     critics = state.critics.apply_gradients(critic_grads, rate)
@@ -113,13 +98,9 @@ def update_diffusion(
     decay: Array | float,
     weights: str = "edm",
 ) -> tuple[Any, Metrics]:
-    """Part 2: the diffusion policy."""
-    grads, metrics = gradients(
-        lambda params, rows: denoising_loss(
-            params, *rows, networks=networks, config=config, weights=weights
-        ),
-        state.diffusion.params,
-        (batch, draws.denoising_sigma, draws.denoising_noise),
+    """Part 2: the diffusion policy, one Adam step."""
+    rows = (batch, draws.denoising_sigma, draws.denoising_noise)
+    diffusion, metrics = state.diffusion.minimise(
+        denoising_loss, config.learning_rate * decay, rows, networks, config, weights
     )
-    diffusion = state.diffusion.apply_gradients(grads, config.learning_rate * decay)
     return state.replace(diffusion=diffusion), metrics

@@ -45,12 +45,12 @@ def error_scale(weighting: str, sigma: Array) -> Array:
 
 
 def elbo_factor() -> float:
-    """What the "elbo" loss, summed over dimensions, is multiplied by: half log(SNR)'s range."""
+    """Factor of the "elbo" loss, summed over dimensions: half the range of log(SNR)."""
     return float(np.log(edm.SIGMA_MAX / edm.SIGMA_MIN))
 
 
 def elbo_constant(dimensions: int) -> float:
-    """What is missing to -log p(a): the entropy of the smallest noise, in nats.
+    """The rest of the bound on -log p(a): the entropy of the smallest noise, in nats.
 
     The bound's prior term is 0 where SIGMA_MAX is far beyond the data, and its reconstruction term
     is -log of a Gaussian of deviation SIGMA_MIN around the last sample.

@@ -1,12 +1,10 @@
-"""Environments stepped in this process, or spread over worker processes.
+"""Environments stepped in this process, or spread over worker processes, which import no jax.
 
 This is own code because gymnasium.vector steps every environment until the last episode of
 the batch has ended. With 50 episodes of Hopper-v5 in 50 environments on two shared cores,
 SyncVectorEnv reached 44 % of this module's steps per second and AsyncVectorEnv 31 % of it with
 two workers; with 20 episodes of D4RL's AntMaze in 10 environments, all of the same length, both
 were equal to it within the noise.
-
-Nothing here imports jax: the module also runs inside the workers.
 """
 
 import contextlib
@@ -39,24 +37,19 @@ class SimulatorError(RuntimeError):
 
 
 class Step(NamedTuple):
-    """One step of n environments.
+    """One step of n environments, k of whose episodes ended by it."""
 
-    Attributes:
-      observations: [n, O] float32, where to act next: the first observation of the next episode
-        where one ended and another follows.
-      rewards: [n] float64.
-      ended: [n] bool, by termination or time limit.
-      last_observations: [k, O] float32, the closing observations of the k ended episodes.
-    """
-
-    observations: np.ndarray
-    rewards: np.ndarray
-    ended: np.ndarray
-    last_observations: np.ndarray
+    observations: np.ndarray  # [n, O] float32, where to act next, in the next episode if one ended
+    rewards: np.ndarray  # [n] float64
+    ended: np.ndarray  # [n] bool, by termination or time limit
+    last_observations: np.ndarray  # [k, O] float32, the closing ones of the ended episodes
 
 
 class Environments:
-    """Numbered environments ("slots"), made at their first reset and kept until `close`."""
+    """Numbered environments ("slots"), made at their first reset and kept until `close`.
+
+    SimulatorError where an environment fails.
+    """
 
     def __init__(self, spec: EnvSpec, first: Any = None):
         """Keeps `first`, an environment of `spec`, for slot 0; makes nothing yet."""
@@ -66,24 +59,14 @@ class Environments:
         self._models: dict[Any, Any] = {}
 
     def reset(self, slots: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-        """Resets the slots [n] with the seeds [n]; returns observations [n, O] float32.
-
-        Raises:
-          SimulatorError: an environment failed.
-        """
+        """Resets the slots [n] with the seeds [n]; returns observations [n, O] float32."""
         rows = [self._reset(int(k), int(s)) for k, s in zip(slots, seeds, strict=True)]
         return np.asarray(rows, np.float32)
 
     def step(self, slots: np.ndarray, actions: np.ndarray, next_seeds: np.ndarray) -> Step:
-        """Steps the slots and resets those whose episode ended and has a successor.
+        """Steps the slots [n] and resets those whose episode ended and has a successor.
 
-        Args:
-          slots: [n] int.
-          actions: [n, A] float32, within the action space.
-          next_seeds: [n] int, seeds of the next episodes; negative where none follows.
-
-        Raises:
-          SimulatorError: an environment failed.
+        `actions` are [n, A] float32; `next_seeds` [n] are negative where no episode follows.
         """
         observations, last = [], []
         rewards, ended = np.zeros(len(slots)), np.zeros(len(slots), bool)
@@ -137,8 +120,7 @@ class WorkerPool:
 
     def __init__(self, spec: EnvSpec, workers: int):
         """Starts nothing yet: the first `reset` starts the workers."""
-        self._spec = spec
-        self._number = workers
+        self._spec, self._number = spec, workers
         self._workers: list[_Worker] = []
 
     @property
@@ -238,11 +220,7 @@ def _end(process: subprocess.Popen, connection: Connection) -> None:
 
 
 def serve(descriptor: int) -> None:
-    """Answers calls of `Environments` methods until the other end of the pipe closes.
-
-    Args:
-      descriptor: the file descriptor of this process's end of the pipe.
-    """
+    """Answers calls of `Environments` methods until the other end of the pipe closes."""
     connection = Connection(descriptor)
     with contextlib.suppress(EOFError, OSError):
         environments = Environments(connection.recv())

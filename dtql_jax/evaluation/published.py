@@ -13,17 +13,11 @@ AS_CITED = "Chen et al. 2024, arXiv 2405.19690, as cited"
 
 
 class Published(NamedTuple):
-    """One score of the paper.
+    """One score of the paper."""
 
-    Attributes:
-      score: D4RL's normalised score, 0 to 100 and above.
-      dataset: D4RL's name of the dataset.
-      source: paper and table.
-    """
-
-    score: float
-    dataset: str
-    source: str
+    score: float  # D4RL's normalised score, 0 to 100 and above
+    dataset: str  # D4RL's name of the dataset
+    source: str  # paper and table
 
 
 # (task, version of D4RL's dataset) -> score
@@ -54,11 +48,6 @@ _SCORES = {
 def paper_score(task: str, source: str, version: str) -> Published | None:
     """Returns DTQL's score in the paper; None unless task, source and version are the paper's.
 
-    Args:
-      task: name in the registry, with or without a version.
-      source: the data source; the paper's is "d4rl".
-      version: the dataset's version, for example "v2".
-
     >>> paper_score("hopper-medium", "d4rl", "v2").score
     99.6
     >>> paper_score("hopper-medium", "minari", "v0") is None
@@ -67,6 +56,5 @@ def paper_score(task: str, source: str, version: str) -> Published | None:
     name = task.removesuffix(f"-{version}")
     if source != "d4rl" or (name, version) not in _SCORES:
         return None
-    cited = name.startswith(("antmaze", "kitchen"))
-    place = AS_CITED if cited else PAPER
-    return Published(_SCORES[name, version], f"{name}-{version}", place)
+    source = AS_CITED if name.startswith(("antmaze", "kitchen")) else PAPER
+    return Published(_SCORES[name, version], f"{name}-{version}", source)

@@ -30,19 +30,12 @@ _WIDTHS = 6
 
 @dataclasses.dataclass(frozen=True)
 class Trajectory:
-    """One recorded episode of T steps.
+    """One recorded episode of T steps."""
 
-    Attributes:
-      member: index into the population.
-      episode: number of the episode, from 0.
-      observations: [T + 1, O] float32, from the first to the closing one.
-      actions: [T, A] float32, as the environment received them.
-    """
-
-    member: int
-    episode: int
-    observations: np.ndarray
-    actions: np.ndarray
+    member: int  # index into the population
+    episode: int  # number of the episode, from 0
+    observations: np.ndarray  # [T + 1, O] float32, from the first to the closing one
+    actions: np.ndarray  # [T, A] float32, as the environment received them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,29 +62,6 @@ class EvaluationResult:
     policy_seconds: float
     env_steps: int
     trajectories: tuple[Trajectory, ...] = ()
-
-
-def concatenate(parts: Sequence[EvaluationResult]) -> EvaluationResult:
-    """Returns one result of all members from results of [P_1], [P_2], ... members.
-
-    The parts ran at the same time, so `seconds` and `policy_seconds` are the longest ones.
-    """
-    firsts = np.cumsum([0, *(len(part.returns) for part in parts[:-1])])
-    successes = [part.successes for part in parts if part.successes is not None]
-    return EvaluationResult(
-        returns=np.concatenate([part.returns for part in parts]),
-        lengths=np.concatenate([part.lengths for part in parts]),
-        successes=np.concatenate(successes) if successes else None,
-        nonfinite_actions=np.concatenate([part.nonfinite_actions for part in parts]),
-        seconds=max(part.seconds for part in parts),
-        policy_seconds=max(part.policy_seconds for part in parts),
-        env_steps=sum(part.env_steps for part in parts),
-        trajectories=tuple(
-            dataclasses.replace(trajectory, member=int(first) + trajectory.member)
-            for first, part in zip(firsts, parts, strict=True)
-            for trajectory in part.trajectories
-        ),
-    )
 
 
 class Evaluator:
@@ -128,26 +98,26 @@ class Evaluator:
         Raises:
           UserError: an argument is out of its range, or the action space is not a box.
         """
-        self._seeds = _checked_seeds(seeds)
+        given = np.asarray(seeds)
+        if given.ndim != 1 or not given.size or given.dtype.kind not in "iu" or given.min() < 0:
+            raise UserError(f"seeds are {given.tolist()}; expected one or more integers from 0")
+        self._seeds = [int(seed) for seed in given]
         if num_envs is None:
             num_envs = min(100, max(10, 128 // len(self._seeds)))
-        for name, value, least in (("num_envs", num_envs, 1), ("workers", workers or 0, 0)):
-            if value < least:
-                raise UserError(f"{name} is {value}; expected at least {least}")
+        _check_least("num_envs", num_envs, 1)
+        _check_least("workers", workers or 0, 0)
         from dtql_jax.envs.make import make_env  # imports gymnasium, about a second
 
-        self._spec = spec
-        self._num_envs = num_envs
+        self._spec, self._num_envs = spec, num_envs
         env: Any = make_env(spec)
         space = env.action_space
         if not hasattr(space, "low"):
             raise UserError(f"{spec.env_id} has action space {space}; expected a Box")
-        self._low = np.asarray(space.low, np.float32)
-        self._high = np.asarray(space.high, np.float32)
+        self._low, self._high = space.low.astype(np.float32), space.high.astype(np.float32)
         (self.observation_dim,) = env.observation_space.shape
         (self.action_dim,) = self._low.shape
         if workers is None:
-            workers = _choose_workers(env, self._low, self._high, len(self._seeds) * num_envs)
+            workers = _choose_workers(env, len(self._seeds) * num_envs)
         self.workers = workers
         if workers:
             env.close()
@@ -169,12 +139,12 @@ class Evaluator:
 
         Args:
           policy: (observations [P, E, O] float32, episodes [P, E] int32, steps [P, E] int32)
-            -> actions [P, E, A]. `episodes` and `steps` give each row's episode and its step in
-            it, from 0: a policy that draws random numbers should derive them from these two, so
-            that an action does not depend on its place in the batch. Rows beyond a member's
-            active environments repeat one of its rows; their actions are ignored. E takes at
-            most six values, those of `batch_widths(min(num_envs, episodes))`, so that a jitted
-            policy compiles few shapes. Actions are clipped to the action space.
+            -> actions [P, E, A], which are clipped to the action space. A policy that draws
+            random numbers should derive them from episode and step (from 0), so that an action
+            does not depend on its place in the batch. Rows beyond a member's active environments
+            repeat one of its rows; their actions are ignored. E takes at most six values, those
+            of `batch_widths(min(num_envs, episodes))`, so that a jitted policy compiles few
+            shapes.
           episodes: N, episodes a member. Environment j plays j, j + num_envs, ...
           record: number of first episodes of each member whose trajectories are kept.
           progress: called with (episodes done, episodes in all) whenever some end.
@@ -184,10 +154,8 @@ class Evaluator:
           ValueError: the policy returned another shape than [P, E, A].
           SimulatorError: an environment failed, or a worker died.
         """
-        if episodes < 1:
-            raise UserError(f"episodes is {episodes}; expected at least 1")
-        if record < 0:
-            raise UserError(f"record is {record}; expected at least 0")
+        _check_least("episodes", episodes, 1)
+        _check_least("record", record, 0)
         try:
             return self._run(policy, episodes, record, progress)
         except BaseException:
@@ -200,7 +168,10 @@ class Evaluator:
         began, policy_seconds = time.perf_counter(), 0.0
         members = len(self._seeds)
         played = _Episodes(members, self._num_envs, episodes, record)
-        seeds = self._episode_seeds(episodes)
+        # [P, episodes + num_envs]; -1 beyond the last episode
+        seeds = np.full((members, episodes + self._num_envs), -1, np.int64)
+        for member, seed in enumerate(self._seeds):
+            seeds[member, :episodes] = [episode_seed(seed, number) for number in range(episodes)]
         nonfinite = np.zeros(members, np.int64)
         widths = batch_widths(min(self._num_envs, episodes))
         active = np.flatnonzero(played.episode < episodes)
@@ -241,13 +212,6 @@ class Evaluator:
             trajectories=tuple(played.trajectories[key] for key in sorted(played.trajectories)),
         )
 
-    def _episode_seeds(self, episodes: int) -> np.ndarray:
-        """Returns the seed of each episode, [P, episodes + num_envs]; -1 beyond the last one."""
-        seeds = np.full((len(self._seeds), episodes + self._num_envs), -1, np.int64)
-        for member, seed in enumerate(self._seeds):
-            seeds[member, :episodes] = [episode_seed(seed, number) for number in range(episodes)]
-        return seeds
-
     def close(self) -> None:
         """Ends the workers and closes the environments."""
         self._pool.close()
@@ -255,7 +219,7 @@ class Evaluator:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -281,18 +245,11 @@ def episode_seed(member_seed: int, episode: int) -> int:
 
 
 class Batch(NamedTuple):
-    """Places of n active slots in the policy's batch [P, E].
+    """Places of n active slots in the policy's batch [P, E]."""
 
-    Attributes:
-      slots: [P, E], the slot in each place; places beyond a member's active slots repeat its
-        first active one, or its first slot where none is active.
-      member: [n], row of each active slot.
-      column: [n], column of each active slot.
-    """
-
-    slots: np.ndarray
-    member: np.ndarray
-    column: np.ndarray
+    slots: np.ndarray  # [P, E], the slot in each place; surplus places repeat one of the member's
+    member: np.ndarray  # [n], row of each active slot
+    column: np.ndarray  # [n], column of each active slot
 
 
 def batch_widths(num_envs: int) -> tuple[int, ...]:
@@ -330,8 +287,7 @@ class _Episodes:
         self.rewarded = np.zeros((members, episodes), bool)
         self.trajectories: dict[tuple[int, int], Trajectory] = {}
         self.done = 0
-        self._num_envs = num_envs
-        self._record = record
+        self._num_envs, self._record = num_envs, record
         self._recorded: dict[int, tuple[list, list]] = {}
 
     def add(
@@ -358,18 +314,17 @@ class _Episodes:
         self.step[ended] = 0
 
 
-def _checked_seeds(seeds: Sequence[int]) -> list[int]:
-    array = np.asarray(seeds)
-    if array.ndim != 1 or not array.size or array.dtype.kind not in "iu" or array.min() < 0:
-        raise UserError(f"seeds are {array.tolist()}; expected one or more integers from 0")
-    return [int(seed) for seed in array]
+def _check_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise UserError(f"{name} is {value}; expected at least {least}")
 
 
-def _choose_workers(env: Any, low: np.ndarray, high: np.ndarray, slots: int) -> int:
+def _choose_workers(env: Any, slots: int) -> int:
     """Returns the number of workers that `slots` environments like `env` are worth."""
     if os.name != "posix":
         return 0  # the workers inherit file descriptors
-    action = np.clip(0.0, low, high).astype(env.action_space.dtype)
+    space = env.action_space
+    action = np.clip(0.0, space.low, space.high).astype(space.dtype)
     env.reset(seed=0)
     best = np.inf
     for _ in range(24):  # the fastest step: other processes may take the core in between

@@ -22,18 +22,11 @@ def score(
     spec: EnvSpec,
     reference_scores: tuple[float, float] | None,
 ) -> tuple[str, np.ndarray]:
-    """Returns the name and the values of the score that a task is reported in.
+    """Returns the name and the values [P, N] float64 of the score that a task is reported in.
 
-    Args:
-      returns: [P, N] float, undiscounted returns.
-      successes: [P, N] bool, or None.
-      spec: the environment.
-      reference_scores: the dataset's (random, expert) returns, or None.
-
-    Returns:
-      (name, values [P, N] float64): "normalised score" where there are reference scores, else
-      "success rate" (per cent: 0 or 100 an episode) where the environment defines success, else
-      "return".
+    It is the "normalised score" where the dataset has `reference_scores` (random, expert), else the
+    "success rate" (per cent: 0 or 100 an episode) where the environment defines success, else the
+    "return". `returns` and `successes` are [P, N].
 
     Raises:
       UserError: the environment defines success, but `successes` is None or of another shape.
@@ -50,17 +43,10 @@ def score(
 
 
 def normalised_score(returns: np.ndarray, random: float, expert: float) -> np.ndarray:
-    """Returns D4RL's score, 100 * (return - random) / (expert - random), [...] float64.
+    """Returns D4RL's score (Fu et al. 2020, arXiv 2004.07219), [...] float64.
 
-    Args:
-      returns: [...] undiscounted returns.
-      random: mean return of a random policy.
-      expert: mean return of an expert.
-
-    Raises:
-      UserError: the two reference returns are equal, or a number is not finite.
-
-    Source: Fu et al. 2020, arXiv 2004.07219.
+    100 * (return - random) / (expert - random), with the mean returns of a random policy and of an
+    expert. UserError where these two are equal, or a number is not finite.
 
     >>> normalised_score(np.array([10.0, 30.0, 50.0]), random=10.0, expert=50.0).tolist()
     [0.0, 50.0, 100.0]
@@ -82,15 +68,9 @@ def mean_and_standard_error(values: np.ndarray, over: str = "episodes") -> tuple
     differ; "seeds" counts each seed's mean as one draw.
 
     Args:
-      values: [S, N], N episodes of each of S seeds.
+      values: [S, N], N episodes of each of S seeds; UserError if not all are finite.
       over: "episodes": sample standard deviation of all values over sqrt(S * N);
-        "seeds": that of the S seeds' means over sqrt(S).
-
-    Returns:
-      (mean, standard error) in the units of `values`; the error of a single draw is NaN.
-
-    Raises:
-      UserError: `values` is not [S, N] with finite values, or `over` is unknown.
+        "seeds": that of the S seeds' means over sqrt(S). The error of a single draw is NaN.
     """
     values = _checked(values, "values")
     if values.ndim != 2:
@@ -103,19 +83,10 @@ def mean_and_standard_error(values: np.ndarray, over: str = "episodes") -> tuple
 
 
 def interquartile_mean(values: np.ndarray, axis: int | None = None) -> Any:
-    """Returns the interquartile mean (IQM), the mean of the middle half of the values.
+    """Returns the mean of the middle half of the values (IQM; Agarwal et al. 2021, section 4.3).
 
-    A quarter of the values, rounded down, is left out at either end, as in rliable. The IQM is
-    less sensitive to outliers than the mean and has smaller intervals than the median.
-
-    Args:
-      values: [...], for example [runs, tasks] normalised scores.
-      axis: the axis to reduce; None: all.
-
-    Raises:
-      UserError: `values` is empty or not finite.
-
-    Source: Agarwal et al. 2021, section 4.3.
+    A quarter of the values, rounded down, is left out at either end, as in rliable. `axis` None
+    reduces all axes. UserError where `values` is empty or not finite.
 
     >>> float(interquartile_mean(np.array([0.0, 1.0, 3.0, 100.0])))
     2.0
@@ -150,9 +121,6 @@ def stratified_bootstrap_interval(
 
     Returns:
       (low, high) in the units of `values`; both are the statistic itself for a single run.
-
-    Raises:
-      UserError: an argument is out of its range, or a value is not finite.
 
     Source: Agarwal et al. 2021, section 4.1; Efron 1979.
     """

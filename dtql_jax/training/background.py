@@ -54,38 +54,32 @@ class AbandonedError(Exception):
 
 
 class BackgroundEvaluation:
-    """One evaluation in a thread.
-
-    Attributes:
-      update: number of updates of the policy that plays.
-      seconds: duration, once it has ended.
-    """
+    """An evaluation of the policy after `update` updates in a thread; it takes `seconds`."""
 
     def __init__(
         self, evaluate: Callable[[Any, int], Any], policy: Callable[..., Any], update: int
     ) -> None:
         """Starts `evaluate(policy, update)`; `policy` must not use arrays that training donates."""
         self.update, self.seconds = update, 0.0
-        self._abandoned = False
+        self._evaluate, self._policy, self._abandoned = evaluate, policy, False
         self._result: Any = None
         self._error: BaseException | None = None
-
-        def act(*arguments: Any) -> Any:
-            if self._abandoned:
-                raise AbandonedError
-            return policy(*arguments)
-
-        def play() -> None:
-            began = time.monotonic()
-            try:
-                self._result = evaluate(act, update)
-            except BaseException as error:  # raised again by `result`
-                self._error = error
-            self.seconds = time.monotonic() - began
-
         # a daemon, so that a second Ctrl-C does not wait for an environment that hangs
-        self._thread = threading.Thread(target=play, name=f"evaluation-{update}", daemon=True)
+        self._thread = threading.Thread(target=self._play, daemon=True)
         self._thread.start()
+
+    def _play(self) -> None:
+        began = time.monotonic()
+        try:
+            self._result = self._evaluate(self._act, self.update)
+        except BaseException as error:  # raised again by `result`
+            self._error = error
+        self.seconds = time.monotonic() - began
+
+    def _act(self, *arguments: Any) -> Any:
+        if self._abandoned:
+            raise AbandonedError
+        return self._policy(*arguments)
 
     def done(self) -> bool:
         """Whether it has ended or failed."""

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from dtql_jax.algorithms.base import Algorithm
 from dtql_jax.types import Transition
@@ -37,17 +36,11 @@ def device_memory(device: Any) -> int:
 def member_bytes(algorithm: Algorithm, sample: Transition, batch_size: int) -> int:
     """Bytes of one member under training: its state twice, gradients, and a batch's activations.
 
-    Args:
-      algorithm: whose `init` gives the state.
-      sample: any transitions of the sizes O and A.
-      batch_size: rows of a batch.
+    `sample` is any transitions of the sizes O and A.
     """
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    state = sum(
-        int(np.prod(x.shape)) * x.dtype.itemsize
-        for x in jax.tree.leaves(jax.eval_shape(algorithm.init, key, sample))
-    )
-    return 3 * state + 4 * batch_size * _FLOATS_PER_ROW
+    state = jax.eval_shape(algorithm.init, jax.eval_shape(lambda: jax.random.key(0)), sample)
+    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
+    return 3 * size + 4 * batch_size * _FLOATS_PER_ROW
 
 
 def members_that_fit(
@@ -55,13 +48,8 @@ def members_that_fit(
 ) -> int:
     """Members that the devices of this process hold together, at least one a device.
 
-    Args:
-      algorithm: of the members.
-      sample: any transitions of the sizes O and A.
-      batch_size: rows of a batch.
-      data_bytes: of the dataset, which every device holds once.
+    `data_bytes` are those of the dataset, which every device holds once.
     """
     devices = jax.local_devices()
     free = _SHARE * device_memory(devices[0]) - data_bytes
-    one = member_bytes(algorithm, sample, batch_size)
-    return len(devices) * max(1, int(free // one))
+    return len(devices) * max(1, int(free // member_bytes(algorithm, sample, batch_size)))

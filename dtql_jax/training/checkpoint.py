@@ -37,16 +37,14 @@ class Checkpoints:
         for name in _LOGGERS:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         sys.unraisablehook = _report_unraisable
+        handlers: Any = {
+            "state": ocp.StandardCheckpointHandler(),
+            "meta": ocp.JsonCheckpointHandler(),
+        }
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
         try:
             self._manager = ocp.CheckpointManager(
-                self.folder,
-                options=options,
-                item_names=("state", "meta"),
-                item_handlers={
-                    "state": ocp.StandardCheckpointHandler(),
-                    "meta": ocp.JsonCheckpointHandler(),
-                },
+                self.folder, options=options, item_names=tuple(handlers), item_handlers=handlers
             )
         except Exception as error:  # Orbax has no type of its own for a foreign folder
             self._restore_loggers()
@@ -60,8 +58,7 @@ class Checkpoints:
     def save(self, update: int, state: Any, meta: dict[str, Any]) -> None:
         """Saves a pytree of arrays and a dict for JSON; returns before the files are written.
 
-        Raises:
-          SaveError: this checkpoint or the one before it could not be written.
+        SaveError if this checkpoint or the one before it could not be written.
         """
         if update == self.latest():
             return
@@ -73,9 +70,7 @@ class Checkpoints:
     def restore(self, like: Any, update: int | None = None) -> tuple[Any, dict[str, Any]]:
         """Returns (state, meta) of checkpoint `update`, by default the newest.
 
-        Args:
-          like: a pytree of arrays or `jax.ShapeDtypeStruct`s with the expected layout.
-          update: number of the checkpoint.
+        `like` is a pytree of arrays or `jax.ShapeDtypeStruct`s with the expected layout.
 
         Raises:
           UserError: there is none, its layout is not that of `like` (the message names the first
@@ -98,16 +93,14 @@ class Checkpoints:
             raise self._damaged(update, reason) from error
         state, meta = restored.state, restored.meta
         given = meta.pop(_CHECKSUM, None) if isinstance(meta, dict) else 0
-        found = _checksum(state)
-        if None not in (given, found) and given != found:
+        if None not in (given, found := _checksum(state)) and given != found:
             raise self._damaged(update, "its numbers are not those that were saved")
         return state, meta
 
     def _check_layout(self, update: int, expected: Any) -> None:
         """Raises UserError naming the first array that is missing, new or of another shape."""
         metadata: Any = self._manager.item_metadata(update)
-        stored = _layout(metadata["state"].tree)
-        wanted = _layout(expected)
+        stored, wanted = _layout(metadata["state"].tree), _layout(expected)
         for name in sorted(stored.keys() | wanted.keys()):
             has, needs = stored.get(name, "no such array"), wanted.get(name, "no such array")
             if has != needs:

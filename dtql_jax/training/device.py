@@ -35,8 +35,7 @@ def use_cpu_cores() -> None:
         with contextlib.suppress(RuntimeError):  # the devices exist already
             jax.config.update("jax_num_cpu_devices", _cores())
     if _TIMEOUT not in flags:
-        # one year. By default XLA ends the process when a core is a minute late at an exchange,
-        # which happens when the machine has slept
+        # one year: XLA would end the process when a core is a minute late, as after a sleep
         os.environ["XLA_FLAGS"] = f"{flags} --{_TIMEOUT}=31536000".strip()
 
 

@@ -20,17 +20,11 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 class Divergence(NamedTuple):
-    """Where a member's numbers stopped being finite.
+    """Where a member's numbers stopped being finite."""
 
-    Attributes:
-      update: number of the update, from 0.
-      metric: metrics that were not finite, or the fields of the state where all metrics were.
-      operation: "div at FILE:LINE"; "" where the update is finite one operation at a time.
-    """
-
-    update: int
-    metric: str
-    operation: str
+    update: int  # number of the update, from 0
+    metric: str  # metrics that were not finite, or the fields of the state where all metrics were
+    operation: str  # "div at FILE:LINE"; "" where the update is finite one operation at a time
 
     def __str__(self) -> str:
         operation = f" (first in {self.operation})" if self.operation else ""
@@ -45,15 +39,10 @@ def find(
     updates: range,
     batch_size: int,
 ) -> Divergence:
-    """Repeats the updates of one call until one is not finite.
+    """Repeats the updates of one call of one member until one is not finite.
 
-    Args:
-      step: `Algorithm.pretrain_step` or `train_step`, jitted.
-      state: state of one member at the start of the call.
-      data: [N, ...].
-      run_key: the member's key, as in `population.scan_updates`.
-      updates: numbers of the call's updates.
-      batch_size: rows of a batch.
+    `step` is jitted, `state` that of the member at the start of the call; data, run_key and
+    batch_size are as in `population.scan_updates`.
     """
     for k in updates:
         batch_key, step_key = jax.random.split(jax.random.fold_in(run_key, k))

@@ -15,8 +15,6 @@ class History:
       rows: [{"update", "phase", "step", "seed", metric: float, ...}].
     """
 
-    problem = ""  # memory is always writable
-
     def __init__(self, seeds: Sequence[int]) -> None:
         self.rows: list[dict[str, Any]] = []
         self._seeds = list(seeds)
@@ -37,19 +35,11 @@ class History:
     def scalar(self, name: str, value: float, update: int) -> None:
         """Ignores measured rates."""
 
-    def flush(self) -> str:
-        """Does nothing: rows are in memory."""
-        return self.problem
-
     def close(self) -> None:
         """Does nothing."""
 
     def column(self, name: str) -> np.ndarray:
-        """Returns a metric of the first seed, [rows]; rows without it are left out.
-
-        Raises:
-          UserError: no row has the metric.
-        """
+        """A metric of the first seed, [rows] without those that lack it; UserError if all do."""
         own = [r[name] for r in self.rows if r["seed"] == self._seeds[0] and name in r]
         if not own:
             known = sorted({key for row in self.rows for key in row})

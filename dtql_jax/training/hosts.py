@@ -1,8 +1,7 @@
 """Runs on several hosts: the processes of `jax.distributed`, which share a folder.
 
-All hosts make the same calls in the same order, each with the members on its own devices. They
-exchange arrays through `jax.experimental.multihost_utils`. On one host these functions return at
-once.
+All hosts make the same calls in the same order, each with the members on its own devices. On one
+host these functions return at once.
 """
 
 from collections.abc import Callable
@@ -35,9 +34,8 @@ def join(coordinator: str, processes: int, process: int) -> None:
         if not name or not port.isdigit() or not 0 < int(port) < 2**16:
             raise UserError(f"--coordinator is {coordinator!r}; expected HOST:PORT or auto")
         if not 0 <= process < processes:
-            raise UserError(
-                f"--process is {process} of --processes={processes}; expected 0 to N - 1"
-            )
+            text = f"--process is {process} of --processes={processes}; expected 0 to N - 1"
+            raise UserError(text)
         arguments = {
             "coordinator_address": coordinator,
             "num_processes": processes,
@@ -63,11 +61,7 @@ def first() -> bool:
 
 
 def gather(array: Any, tiled: bool = False) -> np.ndarray:
-    """Stacks an array of each host; or returns an array sharded over all hosts, whole (tiled).
-
-    Raises:
-      LostError: a host does not answer.
-    """
+    """Stacks an array of each host; or returns an array sharded over all hosts, whole (tiled)."""
     try:
         return multihost_utils.process_allgather(array, tiled=tiled)
     except (RuntimeError, ValueError) as error:  # the type depends on the network library

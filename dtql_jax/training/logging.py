@@ -15,7 +15,7 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -27,22 +27,6 @@ EVALUATION_FIELDS = (
     *("update", "step", "member", "seed", "score"),
     *("return_mean", "return_std", "success_rate", "length_mean", "episodes"),
 )
-
-
-class Events(Protocol):
-    """A writer of scalars."""
-
-    def add_scalar(self, name: str, value: float, update: int) -> None:
-        """Writes one scalar."""
-        ...
-
-    def flush(self) -> None:
-        """Writes what is buffered."""
-        ...
-
-    def close(self) -> None:
-        """Ends the file or the connection."""
-        ...
 
 
 class MetricsLog:
@@ -76,7 +60,7 @@ class MetricsLog:
         fields = (*METRIC_KEYS, *metrics)
         self._metrics = _Table(self.folder / "metrics.csv", fields, resume_at)
         self._evaluations = _Table(self.folder / "evaluations.csv", EVALUATION_FIELDS, resume_at)
-        self._events: list[Events] = []
+        self._events: list[TensorBoardEvents | WandbEvents] = []
         if tensorboard and importlib.util.find_spec("tensorboardX"):
             self._events.append(TensorBoardEvents(self.folder / "tensorboard", resume_at))
         if wandb is not None:
@@ -109,9 +93,10 @@ class MetricsLog:
             known = {k: v for k, v in row.items() if not (isinstance(v, float) and math.isnan(v))}
             full.append(head | known)
         self._evaluations.write(full)
-        self.scalar("evaluation/score", float(np.mean([r["score"] for r in rows])), update)
-        for i, row in enumerate(rows):
-            self.scalar(f"evaluation/score/member_{i}", float(row["score"]), update)
+        scores = [float(row["score"]) for row in rows]
+        self.scalar("evaluation/score", float(np.mean(scores)), update)
+        for i, score in enumerate(scores):
+            self.scalar(f"evaluation/score/member_{i}", score, update)
         self._flush()
 
     def scalar(self, name: str, value: float, update: int) -> None:
@@ -167,10 +152,8 @@ def read_rows(path: str | Path) -> list[dict[str, str]]:
     path = Path(path)
     if not path.is_file():
         return []
-    text = path.read_text()
-    if not text.endswith("\n"):
-        text = text[: text.rfind("\n") + 1]
-    return list(csv.DictReader(io.StringIO(text)))
+    whole, end, _ = path.read_text().rpartition("\n")
+    return list(csv.DictReader(io.StringIO(whole + end)))
 
 
 class TensorBoardEvents:
@@ -191,6 +174,7 @@ class TensorBoardEvents:
         Path(folder).mkdir(parents=True, exist_ok=True)
         name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}"
         self._writer = RecordWriter(str(Path(folder) / name))
+        self.flush, self.close = self._writer.flush, self._writer.close
         self._add(file_version="brain.Event:2")
         if resume_at is not None:
             status = self._proto.SessionLog(status=self._proto.SessionLog.START)
@@ -203,14 +187,6 @@ class TensorBoardEvents:
     def _add(self, **content: Any) -> None:
         event = self._proto.Event(wall_time=time.time(), **content)
         self._writer.write(event.SerializeToString())
-
-    def flush(self) -> None:
-        """Writes what is buffered."""
-        self._writer.flush()
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._writer.close()
 
 
 def check_wandb() -> None:
@@ -255,6 +231,7 @@ class WandbEvents:
                 f"--wandb: the run cannot begin ({reason}); try `wandb login`, or "
                 "WANDB_MODE=offline"
             ) from error
+        self.close = self._run.finish
 
     def add_scalar(self, name: str, value: float, update: int) -> None:
         """Sends one scalar."""
@@ -262,7 +239,3 @@ class WandbEvents:
 
     def flush(self) -> None:
         """Does nothing: wandb sends in the background."""
-
-    def close(self) -> None:
-        """Sends what is left."""
-        self._run.finish()

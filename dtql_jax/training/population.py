@@ -55,8 +55,7 @@ def set_hyperparameters(
     """
     if not values:
         return state
-    known = traced_names(state.config)
-    changed = {}
+    known, changed = traced_names(state.config), {}
     for name, numbers in values.items():
         if name not in known:
             raise UserError(f"{name!r} cannot differ between members; {near_matches(name, known)}")
@@ -78,15 +77,10 @@ def member(state: Any, index: int) -> Any:
 
 
 class MetricSums(NamedTuple):
-    """Sums of M metrics over the updates since they were last logged.
+    """Sums of M metrics over the updates since they were last logged."""
 
-    Attributes:
-      sums: [M] float32, in a fixed order; 0 where a phase does not report a metric.
-      failed_at: int32, first update of the call in which a number stopped being finite; -1: none.
-    """
-
-    sums: Array
-    failed_at: Array
+    sums: Array  # [M] float32, in a fixed order; 0 where a phase does not report a metric
+    failed_at: Array  # int32, first update of the call in which a number became NaN or inf; or -1
 
 
 # (state, sums, data, run_key, start); `data` is a Transition, or the argument of a custom `draw`
@@ -112,8 +106,7 @@ def became_nonfinite(before: Any, after: Any) -> Any:
 
 def draw_batch(data: Transition, key: Array, batch_size: int) -> Transition:
     """Draws `batch_size` transitions uniformly with replacement from data [N, ...]."""
-    size = data.rewards.shape[0]
-    rows = jax.random.randint(key, (batch_size,), 0, size)
+    rows = jax.random.randint(key, (batch_size,), 0, data.rewards.shape[0])
     return jax.tree.map(lambda x: x[rows], data)
 
 
@@ -164,11 +157,7 @@ def scan_updates(
 
 
 def make_update(
-    step: Step,
-    metrics: Sequence[str],
-    batch_size: int,
-    num_updates: int,
-    placement: Placement,
+    step: Step, metrics: Sequence[str], batch_size: int, num_updates: int, placement: Placement
 ) -> Any:
     """Jits `scan_updates` for a whole population; the state is donated.
 
@@ -188,15 +177,12 @@ def metric_names(
 
     Traces the steps as `make_update` does, so that a jitted step is not traced again there.
     """
-    rows = jnp.zeros((batch_size,), jnp.int32)
-    batch = jax.eval_shape(lambda d: jax.tree.map(lambda x: x[rows], d), data)
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), placement.places))
 
     def reported(step: Step) -> list[str]:
-        metrics = placement.map_members(lambda *arguments: step(*arguments)[1], (0, None, 0))
-        return list(jax.eval_shape(metrics, state, batch, keys))
+        def metrics(state: Any, data: Transition, key: Array) -> dict[str, Array]:
+            return step(state, draw_batch(data, key, batch_size), key)[1]
 
-    return {
-        "pretrain": reported(algorithm.pretrain_step),
-        "train": reported(algorithm.train_step),
-    }
+        return list(jax.eval_shape(placement.map_members(metrics, (0, None, 0)), state, data, keys))
+
+    return {phase: reported(getattr(algorithm, f"{phase}_step")) for phase in ("pretrain", "train")}

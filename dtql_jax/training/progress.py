@@ -42,7 +42,7 @@ class Progress:
             file=sys.stderr, soft_wrap=True, highlight=False, force_jupyter=False
         )
         terminal = self._console.is_terminal and not self._console.is_dumb_terminal
-        self._bars = _Bars(self._console) if terminal and not verbose else _Bars(None)
+        self._bars = _Bars(self._console if terminal and not verbose else None)
         self._lines: threading.Thread | None = None
         self._closed = threading.Event()
 
@@ -52,30 +52,23 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # ------------------------------------------------------------------------------------ lines
-
     def say(self, message: str) -> None:
         """Prints one line."""
         if not self._quiet:
-            self._print(message)
+            self.result(message)
 
     def detail(self, message: str) -> None:
         """Prints one line if details are wanted."""
         if self._verbose:
-            self._print(message, style="dim")
+            self._console.print(message, style="dim", markup=False)
 
     def result(self, message: str) -> None:
         """Prints one line, even when quiet."""
-        self._print(message)
+        self._console.print(message, markup=False)
 
     def warn(self, message: str) -> None:
         """Prints one line of warning, even when quiet."""
-        self._print(f"warning: {message}", style="yellow")
-
-    def _print(self, message: str, style: str | None = None) -> None:
-        self._console.print(message, style=style, markup=False)
-
-    # ----------------------------------------------------------------------------------- phases
+        self._console.print(f"warning: {message}", style="yellow", markup=False)
 
     def about(self, title: str, *facts: str) -> None:
         """Names the run: algorithm and task, then source, members, device. Forgets its scores."""
@@ -87,7 +80,15 @@ class Progress:
     ) -> None:
         """Starts a phase of `total` units (None: unknown), `done` of them already made."""
         self._bars.begin(phase, total, done, unit)
-        self._open()
+        if self._quiet or self._bars.live.is_started or self._lines is not None:
+            return
+        self._closed.clear()
+        if self._bars.shown:
+            self._bars.start()
+            atexit.register(self.close)
+        else:
+            self._lines = threading.Thread(target=self._say_lines, daemon=True)
+            self._lines.start()
 
     def advance(self, done: int, total: int | None = None) -> None:
         """Sets how many units of the phase are made, and their total where that was unknown."""
@@ -103,10 +104,8 @@ class Progress:
     def score(self, score: float, update: int) -> None:
         """Shows the newest score and the best one."""
         best = self._bars.scores.get("best", (score, update))
-        self._bars.scores = {
-            "last": (score, update),
-            "best": (score, update) if score > best[0] else best,
-        }
+        best = (score, update) if score > best[0] else best
+        self._bars.scores = {"last": (score, update), "best": best}
 
     def metrics(self, values: Mapping[str, float], update: int) -> None:
         """Shows the losses among the newest metrics, and all metrics as a detail."""
@@ -114,22 +113,8 @@ class Progress:
         words = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         self.detail(f"update {update:,}: {words}")
 
-    # ---------------------------------------------------------------------------------- showing
-
-    def _open(self) -> None:
-        """Starts the live bar or the thread of lines, once."""
-        if self._quiet or self._bars.live.is_started or self._lines is not None:
-            return
-        self._closed.clear()
-        if self._bars.shown:
-            self._bars.start()
-            atexit.register(self.close)
-        else:
-            every = DUMB_EVERY if self._console.is_terminal else LINE_EVERY
-            self._lines = threading.Thread(target=self._say_lines, args=(every,), daemon=True)
-            self._lines.start()
-
-    def _say_lines(self, every: float) -> None:
+    def _say_lines(self) -> None:
+        every = DUMB_EVERY if self._console.is_terminal else LINE_EVERY
         while not self._closed.wait(every):
             self.say(self._bars.line())
 
@@ -156,7 +141,7 @@ class _Bars(Bars):
         super().__init__(
             TextColumn("[bold cyan]{task.description}"),
             BarColumn(bar_width=None),
-            _Facts(),
+            _Facts(""),
             console=console or Console(quiet=True),
             refresh_per_second=4.0,
             transient=True,
@@ -193,9 +178,6 @@ class _Bars(Bars):
 
 class _Facts(TextColumn):
     """Count, rate and remaining time of a task."""
-
-    def __init__(self) -> None:
-        super().__init__("")
 
     def render(self, task: Task) -> Text:
         return Text(facts(task))

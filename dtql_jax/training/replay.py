@@ -22,15 +22,10 @@ MIXINGS = ("offline", "symmetric", "uniform", "online")
 
 
 class Replay(NamedTuple):
-    """The newest transitions of one member.
+    """The newest transitions of one member."""
 
-    Attributes:
-      rows: [C, ...], a ring buffer: transition number i is in row i % C.
-      added: int32, transitions added so far; the newest C of them are kept.
-    """
-
-    rows: Transition
-    added: Array
+    rows: Transition  # [C, ...], a ring buffer: transition number i is in row i % C
+    added: Array  # int32, transitions added so far; the newest C of them are kept
 
 
 def empty(capacity: int, sample: Transition) -> Replay:
@@ -52,18 +47,10 @@ def add(replay: Replay, new: Transition) -> Replay:
 def draw(
     mixing: str, offline: Transition, replay: Replay, key: Array, batch_size: int
 ) -> Transition:
-    """Draws `batch_size` transitions with replacement.
+    """Draws `batch_size` transitions with replacement from offline [N, ...] and the buffer.
 
-    Args:
-      mixing: one of MIXINGS (static).
-      offline: [N, ...].
-      replay: buffer of one member.
-      key: key of this batch. "offline", and "uniform" with an empty buffer, draw the same rows as
-        `draw_batch`.
-      batch_size: rows (static).
-
-    Raises:
-      ValueError: there is no such mixing.
+    "offline", and "uniform" with an empty buffer, draw the same rows as `draw_batch`. ValueError
+    where `mixing` is not one of MIXINGS.
     """
     if mixing not in MIXINGS:
         raise ValueError(f"mixing is {mixing!r}; expected one of {MIXINGS}")

@@ -125,14 +125,16 @@ class RunFolder:
     @staticmethod
     def read(path: str | Path) -> dict[str, Any]:
         """The content of a folder's run.json; UserError if there is none."""
-        path = Path(path)
+        path = Path(path) / "run.json"
         try:
-            run = json.loads((path / "run.json").read_text())
+            run = json.loads(path.read_text())
         except FileNotFoundError:
-            raise UserError(f"RUN {path} holds no run.json; expected the folder of a run") from None
+            raise UserError(
+                f"RUN {path.parent} holds no run.json; expected the folder of a run"
+            ) from None
         except (OSError, ValueError) as error:
-            raise UserError(f"{path / 'run.json'} cannot be read: {error}") from error
-        _check(path / "run.json", run)
+            raise UserError(f"{path} cannot be read: {error}") from error
+        _check(path, run)
         return run
 
     @classmethod
@@ -159,11 +161,9 @@ def _digest(content: Mapping[str, Any]) -> str:
 
 def _check(path: Path, run: Any) -> None:
     """Raises UserError unless `run`, read from `path`, is what `RunFolder.create` writes."""
-    parts: dict[str, type] = {"config": dict, "dataset": dict}
-    content = run if isinstance(run, dict) else {}
-    missing = [name for name, kind in parts.items() if type(content.get(name)) is not kind]
-    if missing:
-        raise UserError(f"{path} lacks {missing[0]!r}; it is not a record of this package")
+    for name in ("config", "dataset"):
+        if not isinstance(run, dict) or not isinstance(run.get(name), dict):
+            raise UserError(f"{path} lacks {name!r}; it is not a record of this package")
     if run.get("format") != FORMAT:
         known = run.get("versions")
         version = known.get("dtql-jax", "unknown") if isinstance(known, dict) else "unknown"
@@ -177,26 +177,20 @@ def _check(path: Path, run: Any) -> None:
             f"{path} has changed since its run began; restore it, or remove its entry {_DIGEST!r} "
             "if the change is meant"
         )
-    config, dataset = run["config"], run["dataset"]
-    algorithm = config.get("algorithm")
-    if not isinstance(algorithm, dict) or not isinstance(algorithm.get("name"), str):
-        raise UserError(
-            f"{path}: config.algorithm is {algorithm!r}; expected an algorithm's fields"
-        )
-    for name, kind in _DATASET.items():
-        if type(dataset.get(name)) is not kind:
-            raise UserError(
-                f"{path}: dataset.{name} is {dataset.get(name)!r}; expected {kind.__name__}"
-            )
-    members = run.get("members", [])
-    if not isinstance(members, list) or not all(map(_is_member, members)):
-        raise UserError(f"{path}: members are {members!r}; expected a seed and settings of each")
+    algorithm, members = run["config"].get("algorithm"), run.get("members", [])
+    parts = {
+        "config.algorithm": isinstance(algorithm, dict) and type(algorithm.get("name")) is str,
+        "dataset": all(type(run["dataset"].get(name)) is kind for name, kind in _DATASET.items()),
+        "members": isinstance(members, list) and all(map(_is_member, members)),
+    }
+    wrong = [name for name, good in parts.items() if not good]
+    if wrong:
+        raise UserError(f"{path}: {wrong[0]} is not as this package writes it; restore the file")
 
 
 def _is_member(member: Any) -> bool:
-    if not isinstance(member, dict) or set(member) != {"seed", "settings"}:
-        return False
-    return type(member["seed"]) is int and isinstance(member["settings"], dict)
+    fields = isinstance(member, dict) and set(member) == {"seed", "settings"}
+    return fields and type(member["seed"]) is int and isinstance(member["settings"], dict)
 
 
 def _lock(path: Path) -> int:

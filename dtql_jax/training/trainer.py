@@ -1,9 +1,8 @@
-"""The training loop: pretrain, train, evaluate, save checkpoints and log.
+"""The training loop: pretrain, train, evaluate, save checkpoints and log, for any `Algorithm`.
 
-It works with any `Algorithm` and knows none of their metrics or hyperparameters. Updates are
-counted from 0, pretraining included; this count names checkpoints and log rows. A "step" counts
-from the start of its phase. Between two boundaries (a log row, an evaluation, a checkpoint) the
-device runs a few calls of one compiled program.
+Updates are counted from 0, pretraining included; this count names checkpoints and log rows. A
+"step" counts from the start of its phase. Between two boundaries (a log row, an evaluation, a
+checkpoint) the device runs a few calls of one compiled program.
 """
 
 import dataclasses
@@ -45,8 +44,8 @@ class TrainResult:
       update: updates made in all.
       state: the members' states, [P, ...].
       evaluation: the rows of the last evaluation; [] if there was none.
-      seconds: wall time by phase: init, compile, pretrain, train, evaluate, checkpoint. Background
-        evaluations add evaluate_hidden, the time in which training did not wait for them.
+      seconds: wall time by phase: init, compile, pretrain, train, evaluate, checkpoint, and
+        evaluate_hidden, the time of background evaluations in which training did not wait.
       diverged: by member; empty where all numbers were finite.
     """
 
@@ -93,20 +92,17 @@ class Trainer:
             the first of several hosts logs.
           display: shows progress; None: only warnings.
         """
-        # jitted within the jitted update: traced once for all its callers
-        algorithm = algorithm._replace(
-            pretrain_step=jax.jit(algorithm.pretrain_step), train_step=jax.jit(algorithm.train_step)
-        )
-        self.algorithm, self.seeds, self.settings = algorithm, list(seeds), settings
+        began = time.monotonic()
+        self.algorithm = algorithm = _jitted(algorithm)
+        self.seeds, self.settings = list(seeds), settings
+        self.seconds: dict[str, float] = {}
+        self.diverged: dict[int, Divergence] = {}
+        self.update = 0
         self._evaluate, self._checkpoints, self._make_log = evaluate, checkpoints, make_log
         self._display = display or Progress(quiet=True)
         self._overlap = overlap
         self._background: BackgroundEvaluation | None = None
         self._log: MetricsLog | None = None
-        self.seconds: dict[str, float] = {}
-        self.diverged: dict[int, Divergence] = {}
-        self.update = 0
-        began = time.monotonic()
         self.placement = placement or Placement(len(self.seeds))
         self._source, self._data = data, self.placement.copy(data)
         self._keys = self.placement.put(population.member_keys(self.seeds))
@@ -116,8 +112,7 @@ class Trainer:
             algorithm, self.placement, self._state, self._data, settings.batch_size
         )
         self._names = sorted({name for names in self._metrics.values() for name in names})
-        empty = population.empty_sums(len(self._names), len(self.seeds))
-        self._sums = self.placement.put(empty)
+        self._sums = self.placement.put(population.empty_sums(len(self._names), len(self.seeds)))
         self._summed = self._logged_at = 0  # updates in the sums; update of the last log row
         self._acting = Acting(algorithm, self.placement, self._keys.evaluation, alone=overlap)
         self._programs: dict[tuple[str, int], Any] = {}
@@ -132,14 +127,8 @@ class Trainer:
         return self.placement.take(self._state)
 
     def policy(self, state: Any = None) -> Policy:
-        """The policies of this host's members as one function over numpy arrays.
-
-        Args:
-          state: states to act with, [places, ...]; None: the current ones.
-        """
+        """This host's members as one function over numpy arrays; `state` is [places, ...]."""
         return self._acting.policy(self._state if state is None else state)
-
-    # ------------------------------------------------------------------------------ checkpoints
 
     def resume(self) -> None:
         """Restores the newest checkpoint; UserError where there is none that fits."""
@@ -167,8 +156,6 @@ class Trainer:
         self._display.detail(f"update {self.update:,}: saving a checkpoint")
         self._spend("checkpoint", began)
 
-    # --------------------------------------------------------------------------------- the loop
-
     def run(self, should_stop: Callable[[], bool] = lambda: False) -> TrainResult:
         """Trains to the end, or until `should_stop` returns True between two calls of the device.
 
@@ -187,11 +174,11 @@ class Trainer:
             if self._resumed and self.settings.evaluates_at(self.update):
                 # the run may have been killed between this checkpoint and its evaluation
                 evaluation = self._start_evaluation()
-            while not finished and len(self.diverged) < len(self.seeds):
+            while not finished and self._alive():
                 if not self._run_to_boundary(should_stop):
                     break
                 self._write_metrics()
-                if len(self.diverged) == len(self.seeds):
+                if not self._alive():
                     break
                 finished = self.update >= self.settings.total
                 saves = self.settings.checkpoints_at(self.update)
@@ -214,6 +201,10 @@ class Trainer:
             finished, self.update, self.state, evaluation, self.seconds, dict(self.diverged)
         )
 
+    def _alive(self) -> bool:
+        """Whether a member is left whose numbers are finite."""
+        return len(self.diverged) < len(self.seeds)
+
     def _run_to_boundary(self, should_stop: Callable[[], bool]) -> bool:
         """Updates up to the next boundary; returns False if stopped before it."""
         should_stop = hosts.agreed(should_stop)
@@ -224,10 +215,11 @@ class Trainer:
             self._phase = phase
             self._display.start(phase, length, self.update - first)
             self._measured = (0, 0.0)
-        waiting: tuple[population.MetricSums, int, int] | None = None
+        waiting: tuple[population.MetricSums, int, int] | None = None  # one call is always queued
         while self.update < boundary and not should_stop():
             size = min(self.settings.updates_per_call, boundary - self.update)
-            program, start = self._program(phase, size), self._number(self.update)
+            program = self._program(phase, size)
+            start = self.placement.copy(jnp.int32(self.update))
             if waiting is None:
                 self._clock = time.monotonic()
             self._state, self._sums = program(
@@ -236,7 +228,6 @@ class Trainer:
             self.update += size
             self._summed += size
             if waiting is not None:
-                # wait for the call before this one, so that one call is always queued
                 self._wait(*waiting)
             waiting = (self._sums, size, self.update - first)
         if waiting is not None:
@@ -254,13 +245,13 @@ class Trainer:
         else:
             self._find_divergence(sums)
         now = time.monotonic()
-        count, seconds = self._measured
-        self._measured = (count + size, seconds + now - self._clock)
+        self._measured = (self._measured[0] + size, self._measured[1] + now - self._clock)
         self._clock = now
         self._display.advance(step)
-        if self._measured[1] > _MEASURED and not self._estimated and self._phase == "train":
+        count, seconds = self._measured
+        if seconds > _MEASURED and not self._estimated and self._phase == "train":
             self._estimated = True
-            left = (self.settings.total - self.update) * self._measured[1] / self._measured[0]
+            left = (self.settings.total - self.update) * seconds / count
             device = jax.devices()[0].device_kind
             text = f"about {duration(left)} of updates left on this device ({device})"
             (self._display.warn if left > _LONG_RUN else self._display.say)(text)
@@ -282,7 +273,8 @@ class Trainer:
             update = population.make_update(
                 self._step(phase), self._names, self.settings.batch_size, length, self.placement
             )
-            arguments = (self._state, self._sums, self._data, self._keys.run, self._number(0))
+            start = self.placement.copy(jnp.int32(0))
+            arguments = (self._state, self._sums, self._data, self._keys.run, start)
             self._programs[phase, length] = update.lower(*arguments).compile()
             self._spend("compile", began)
         return self._programs[phase, length]
@@ -290,13 +282,8 @@ class Trainer:
     def _step(self, phase: str) -> population.Step:
         return self.algorithm.pretrain_step if phase == "pretrain" else self.algorithm.train_step
 
-    def _number(self, update: int) -> Any:
-        return self.placement.copy(jnp.int32(update))
-
-    # ------------------------------------------------------------------------ metrics, divergence
-
     def _find_divergence(self, sums: population.MetricSums) -> None:
-        """Waits for the flags of a call; explains each member whose numbers became non-finite."""
+        """Waits for the flags of a call; names the cause for each member that they report."""
         failed_at = self.placement.read(sums.failed_at)
         new = [int(i) for i in np.flatnonzero(failed_at >= 0) if int(i) not in self.diverged]
         # a diverged member keeps the state at the start of its failing call
@@ -342,8 +329,6 @@ class Trainer:
                 self._log.scalar("speed/updates_per_second", count / seconds, self.update)
         self._sums = self._sums._replace(sums=jnp.zeros_like(self._sums.sums))
         self._summed, self._logged_at = 0, self.update
-
-    # ------------------------------------------------------------------------------- evaluation
 
     def overlaps_at(self, update: int) -> bool:
         """Whether the evaluation after `update` updates runs in the background."""
@@ -398,3 +383,12 @@ class Trainer:
 
     def _spend(self, phase: str, began: float) -> None:
         self.seconds[phase] = self.seconds.get(phase, 0.0) + time.monotonic() - began
+
+
+def _jitted(algorithm: Algorithm) -> Algorithm:
+    """The algorithm with jitted steps, which all programs that call them trace once."""
+    pretrain, train = algorithm.pretrain_step, algorithm.train_step
+    step = jax.jit(train)
+    return algorithm._replace(
+        pretrain_step=step if pretrain is train else jax.jit(pretrain), train_step=step
+    )

@@ -28,7 +28,7 @@ def settings(name: str, **changes: Any) -> dict[str, Any]:
 
 
 def batch(rows: int, seed: int = 0) -> Transition:
-    """A random batch; its first action lies on the bound, its last transition is terminal."""
+    """A random batch; its first action is on the bound, its last transition is terminal."""
     rng = np.random.default_rng(seed)
     actions = rng.uniform(-MAX_ACTION, MAX_ACTION, (rows, ACTION_DIM))
     actions[0] = MAX_ACTION

@@ -32,8 +32,8 @@ def moments(state: bc.BCState, observations: jax.Array) -> Any:
 def test_gaussian_loss_is_the_negative_log_likelihood() -> None:
     c, batch = config(tanh_correction=True), small.batch(ROWS)
     state = fresh(c)
-    draws = bc.draw(jax.random.key(1), ROWS, small.ACTION_DIM)
-    found = bc.make_policy(c).loss(state.policy.params, batch, draws)
+    unused = jnp.zeros(ROWS), jnp.zeros((ROWS, small.ACTION_DIM))
+    found, _ = bc.policy_loss(state.policy.params, batch, *unused, c)
     mean, log_std = moments(state, batch.observations)
     # density of a = scale * tanh(z), z ~ N(mean, std), by the change of variables
     scale, a = small.MAX_ACTION + 1e-3, np.asarray(batch.actions, np.float64)
@@ -50,7 +50,7 @@ def test_ddpm_loss_and_its_timesteps() -> None:
     state = fresh(c)
     uniform = jnp.array([0.0, 0.19, 0.5, 0.61, 0.99999994])
     noise = jax.random.normal(jax.random.key(2), batch.actions.shape)
-    found = bc.make_policy(c).loss(state.policy.params, batch, bc.Draws(uniform, noise))
+    found, _ = bc.policy_loss(state.policy.params, batch, uniform, noise, c)
     timestep = np.array([0, 0, 2, 3, 4])
     betas = 1 - np.exp(-0.1 / 5 - 9.9 * (2 * np.arange(1, 6) - 1) / 50)
     abar = np.cumprod(1 - betas)[timestep][:, None]
@@ -74,12 +74,11 @@ def test_acting_by_the_mean_uses_no_noise() -> None:
 def test_learning_rate_decays() -> None:
     c, batch = config(lr_decay=True, decay_steps=10), small.batch(ROWS)
     state = fresh(c)
-    draws = bc.draw(jax.random.key(1), ROWS, small.ACTION_DIM)
 
     @small.jit
     def largest(k: jax.Array) -> jax.Array:
         before = state.replace(policy=state.policy.replace(step=k))
-        after = bc.train_update(bc.make_policy(c), c, before, batch, draws)[0]
+        after, _ = bc.bc(c).train_step(before, batch, jax.random.key(1))
         bias = [s.policy.params["params"]["dense_3"]["bias"] for s in (before, after)]
         return jnp.max(jnp.abs(bias[1] - bias[0]))
 

@@ -1,4 +1,4 @@
-"""What the loop, populations and evaluation rely on, for every algorithm and its variants."""
+"""The contract of an algorithm with the loop, populations and evaluation, for every variant."""
 
 from typing import Any
 

@@ -22,7 +22,7 @@ BATCH, ACTIONS = 64, 400
 
 
 class Budget(NamedTuple):
-    """What an algorithm gets, and the scores between which it must end."""
+    """Settings of an algorithm, and the scores between which it must end."""
 
     algorithm: str
     settings: dict[str, Any]

@@ -27,7 +27,7 @@ KL = {"alpha": 100.0, "expectile": 0.8, "hidden_dim": 128, "num_candidates": 64}
 
 
 class Budget(NamedTuple):
-    """What an algorithm gets, and the success rate that it must reach."""
+    """Settings of an algorithm, and the success rate that it must reach."""
 
     settings: dict[str, Any]
     updates: int

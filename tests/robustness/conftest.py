@@ -1,4 +1,4 @@
-"""What the tests of real commands share."""
+"""A fixture for the tests of real commands."""
 
 import os
 

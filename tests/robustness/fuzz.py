@@ -1,4 +1,4 @@
-"""What is thrown at the commands' insides: one target for each kind of input.
+"""Bad input for the commands' parts: one target for each kind of input.
 
 A target is made in a folder of its own and gives a strategy of cases and a function that tries one:
 it returns "correct" or "refused" and fails on anything but a result that holds or an error of one
@@ -70,7 +70,7 @@ def run(
     """Tries `cases` cases of a target, the same ones each time.
 
     Returns:
-      What came of them, and the seconds of the slowest one.
+      Their results, and the seconds of the slowest one.
     """
     strategy, check = make(folder)
     found: collections.Counter = collections.Counter()

@@ -35,7 +35,7 @@ def assert_same(folder: Path, whole: Path) -> None:
 
 
 # A file system of its own: MIB of memory, mounted where only this shell and its children see it.
-# The run fills it; then there is room, and the run goes on. $1: folder, $2: where the results go.
+# The run fills it, and is resumed once there is room. $1: folder, $2: where the results go.
 SMALL_DISK = """
 mount -t tmpfs -o size=MIBm tmpfs "$1" || exit 99
 "$PYTHON" -m dtql_jax train --out="$1/run" --quiet $SETTINGS 2> "$2/first"

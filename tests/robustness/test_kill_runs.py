@@ -1,4 +1,4 @@
-"""SIGKILL at random moments of real commands, and going on, changes nothing.
+"""SIGKILL at random moments of real commands, then `resume`, changes nothing.
 
 The runs are `python -m dtql_jax train` and `resume` with the networks of DTQL, a population of
 two, pretraining, the switch to training, evaluations in the simulator and checkpoints.
@@ -29,11 +29,11 @@ SETTINGS = (*NETWORKS, f"--config.pretrain_steps={PRETRAIN}", f"--steps={TRAIN}"
 pytestmark = pytest.mark.soak
 
 
-def amid_a_checkpoint(folder: Path) -> bool:
+def during_a_checkpoint(folder: Path) -> bool:
     return any("orbax-checkpoint-tmp" in p.name for p in (folder / "checkpoints").glob("*"))
 
 
-def amid_an_evaluation(folder: Path) -> bool:
+def during_an_evaluation(folder: Path) -> bool:
     """Whether the rows say that an evaluation is due whose own rows are not there yet."""
     update = progress(folder)
     due = update > PRETRAIN and (update - PRETRAIN) % EVALUATE == 0
@@ -73,9 +73,9 @@ def test_twenty_kills_of_the_real_commands_leave_the_same_run(
             break
         moment = ("a checkpoint", "an evaluation", "something else", "something else")[kills % 4]
         if moment == "a checkpoint":
-            found = wait(process, lambda: amid_a_checkpoint(killed), 30.0)
+            found = wait(process, lambda: during_a_checkpoint(killed), 30.0)
         elif moment == "an evaluation" and goal > PRETRAIN:
-            found = wait(process, lambda: amid_an_evaluation(killed), 30.0)
+            found = wait(process, lambda: during_an_evaluation(killed), 30.0)
             time.sleep(rng.uniform(0.0, 0.2))
         else:
             moment, found = "something else", True
@@ -88,13 +88,13 @@ def test_twenty_kills_of_the_real_commands_leave_the_same_run(
         seen[moment if found else "something else"] += 1
         process = start(environment, "resume", f"--run={killed}")
         if kills == KILLS // 2:
-            # the lock of the dead process holds nobody up, that of the living one does
+            # the lock of the dead process does not block, that of the living one does
             row = progress(killed)
             assert wait(process, lambda row=row: progress(killed) > row)
             assert_refused(environment, killed, process)
     end(process)
     record_property("cases", kills)
-    record_property("faults", "SIGKILL amid " + ", ".join(f"{at}: {n}" for at, n in seen.items()))
+    record_property("faults", "SIGKILL during " + ", ".join(f"{at}: {n}" for at, n in seen.items()))
     record_property("found", "parameters, metrics, evaluations and episodes bit-identical")
     assert kills >= 20, "the run ended before it was killed often enough"
     assert seen["a checkpoint"] >= 3 and seen["an evaluation"] >= 2

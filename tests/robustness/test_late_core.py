@@ -1,4 +1,4 @@
-"""A core that comes late to the others, as when the machine slept: nobody gives up."""
+"""The other cores wait for one that is late, as after the machine has slept."""
 
 import os
 import subprocess

@@ -23,7 +23,7 @@ CALLS = 5  # updates in a call of the device, after which a member must have sto
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """What is wrong, and what must be named.
+    """A fault, and the names that must be reported.
 
     Attributes:
       metric: a metric or field of the state that must be named.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dtql_jax.algorithms import make_algorithm
-from dtql_jax.training.data_parallel import acting, rows
+from dtql_jax.training.data_parallel import acting, members, rows
 from tests.algorithms import small
 from tests.training.fakes import linear_algorithm
 
@@ -20,14 +20,26 @@ def test_parts_of_a_batch_give_the_mean_gradient(
     rng = np.random.default_rng(0)
     x, y, w = rng.normal(size=(12, 3)), rng.normal(size=12), rng.normal(size=3)
 
-    def loss_fn(w: jnp.ndarray, batch: tuple[jnp.ndarray, jnp.ndarray]) -> tuple:
-        errors = batch[0] @ w - batch[1]
+    def loss_fn(w: jnp.ndarray, x: jnp.ndarray, y: jnp.ndarray) -> tuple:
+        errors = x @ w - y
         return jnp.mean(errors**2), {"error": jnp.mean(errors)}
 
     batch = (jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32))
     grads, metrics = rows.gradients(loss_fn, jnp.asarray(w, jnp.float32), batch)
     np.testing.assert_allclose(grads, 2.0 * x.T @ (x @ w - y) / 12, rtol=1e-5)
     np.testing.assert_allclose(metrics["error"], np.mean(x @ w - y), rtol=1e-5)
+
+
+def test_a_loss_is_traced_once_for_all_parts_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "ROWS_IN_CACHE", 4)
+    traces = []
+
+    def loss_fn(w: jnp.ndarray, x: jnp.ndarray) -> tuple:
+        traces.append(1)
+        return jnp.mean(w * x), {}
+
+    jax.jit(lambda w, x: rows.gradients(loss_fn, w, (x,)))(jnp.float32(1.0), jnp.ones(12))
+    assert len(traces) == 1
 
 
 @pytest.mark.parametrize(
@@ -50,15 +62,14 @@ def test_a_part_is_a_divisor_or_the_whole(
     assert rows.microbatch_size(batch_size) == batch_size
 
 
-def test_what_devices_would_exchange_is_seen_in_the_step() -> None:
-    """The bytes of all gradients that go through `gradients`, none of others."""
+def test_what_devices_would_exchange_are_gradients_of_all_train_states() -> None:
     sample = small.batch(1)
-    algorithm = make_algorithm("bc", small.settings("bc"))
+    algorithm = make_algorithm("dql", small.settings("dql"))
     state = jax.eval_shape(algorithm.init, jax.random.key(0), sample)
-    expected = 4 * sum(x.size for x in jax.tree.leaves(state.policy.params))
-    for _ in range(2):  # a step that JAX has traced before is seen too
-        assert rows.exchanged_bytes(algorithm, sample, 64) == expected
-    assert rows.exchanged_bytes(linear_algorithm(), sample, 64) == 0
+    networks = (state.actor.params, state.critics.params)
+    expected = 4 * sum(x.size for x in jax.tree.leaves(networks))
+    assert members.trained_bytes(algorithm, sample) == expected
+    assert members.trained_bytes(linear_algorithm(), sample) == 0
 
 
 def test_observations_at_once_follow_from_the_largest_array_of_acting() -> None:

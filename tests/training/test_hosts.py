@@ -83,7 +83,7 @@ def test_two_hosts_fit_what_one_does(tmp_path: Path, members: int, devices: int)
 
 @pytest.mark.slow
 def test_all_hosts_stop_where_one_is_asked_to(tmp_path: Path) -> None:
-    """And one process goes on with what two began."""
+    """And one process resumes a run of two."""
     seeds = [3, 4, 5]
     one, two = tmp_path / "one", tmp_path / "two"
     one.mkdir()
@@ -129,7 +129,7 @@ def test_one_host_alone_asks_nobody() -> None:
 
 
 class Device(NamedTuple):
-    """What the division of members looks at."""
+    """The part of a device that the division of members uses."""
 
     process_index: int
     id: int

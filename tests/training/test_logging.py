@@ -1,4 +1,4 @@
-"""The CSV files of a run: rows as written, later ones dropped where a run goes on."""
+"""The CSV files of a run: rows as written, later ones dropped on resume."""
 
 import csv
 from pathlib import Path

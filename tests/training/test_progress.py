@@ -1,4 +1,4 @@
-"""What the user sees: a bar that fits, lines where there is no terminal, a terminal left clean."""
+"""The progress display: a bar that fits, lines without a terminal, a terminal left clean."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""One process at a time works in a run's folder; a dead one's lock holds nobody up."""
+"""One process at a time works in a run's folder; the lock of a dead process does not block."""
 
 import json
 import signal

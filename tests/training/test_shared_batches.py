@@ -41,8 +41,8 @@ rng = np.random.default_rng(0)
 x, y, w = (rng.normal(size=shape).astype("float32") for shape in ((24, 3), (24, 2), (3, 2)))
 
 
-def loss(w, rows):
-    value = jnp.mean((rows[0] @ w - rows[1]) ** 2)
+def loss(w, x, y):
+    value = jnp.mean((x @ w - y) ** 2)
     return value, {"loss": value}
 
 
@@ -155,6 +155,28 @@ except ValueError as error:
     assert "each member on 5 devices; found 4" in str(error)
 else:
     raise AssertionError
+# from the choice of devices to the last update, a step is called once, to trace it
+calls = {"pretrain": 0, "train": 0}
+
+
+def counted(phase, step):
+    def call(*arguments):
+        calls[phase] += 1
+        return step(*arguments)
+
+    return call
+
+
+own = algorithm._replace(
+    pretrain_step=counted("pretrain", algorithm.pretrain_step),
+    train_step=counted("train", algorithm.train_step),
+)
+settings = TrainerConfig(256, 20, 40, 10, 20, 40, 20)
+placement = place(own, 1, settings.batch_size, data())
+assert placement.share == 2
+Trainer(own, data()._replace(actions=np.tanh(data().actions)), [4], settings,
+        placement=placement).run()
+assert calls == {"pretrain": 1, "train": 1}, calls
 print("all the same")
 """
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Recorder:
-    """What is asked of wandb."""
+    """Records the calls of wandb."""
 
     def __init__(self) -> None:
         self.begun: list[dict] = []

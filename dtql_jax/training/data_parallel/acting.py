@@ -32,9 +32,9 @@ class Acting:
         Args:
           algorithm: algorithm of the members.
           placement: where they are trained.
-          keys: keys that the members draw from, [places].
-          alone: whether each member acts on one of its own devices only. In the background of
-            training, actions must not wait for a core that training keeps busy.
+          keys: [places], keys that the members draw from.
+          alone: whether each member acts on one of its own devices only, because actions in the
+            background of training must not wait for a core that training keeps busy.
         """
         self._trained, self._keys = placement, keys
         self._few = placement.local()
@@ -47,11 +47,9 @@ class Acting:
         return self._many.share > 1
 
     def policy(self, state: Any, keys: Array | None = None) -> Policy:
-        """Returns the members' policies.
+        """Returns the members' policies; `state` [places, ...] must outlive the result.
 
-        Args:
-          state: their states, [places, ...]; it must outlive the result.
-          keys: used in place of their own, [places].
+        `keys` [places] are used in place of the members' own.
         """
         members = (state, self._keys if keys is None else keys)
         few = self._trained.localise(members)
@@ -77,12 +75,9 @@ def _call(placement: Placement, program: Any, members: Any, rows: Any) -> np.nda
 def make_act(algorithm: "Algorithm", placement: Placement) -> Any:
     """Jits the action choice of a population.
 
-    An action's random numbers depend on (member, episode, step) alone, so an episode does not
-    depend on the episodes that are played at the same time.
-
-    Args:
-      algorithm: its `act` is called for one observation at a time, vectorised.
-      placement: placement of the members; devices that share one divide its observations.
+    `act` is called for one observation at a time, vectorised; devices that share a member divide
+    its observations. An action's random numbers depend on (member, episode, step) alone, so an
+    episode does not depend on the episodes that are played at the same time.
 
     Returns:
       (state [places, ...], keys [places], observations [places, E, O], episodes [places, E],
@@ -105,11 +100,7 @@ def make_act(algorithm: "Algorithm", placement: Placement) -> Any:
 def observations_at_once(algorithm: "Algorithm", state: Any, observation: Array, key: Array) -> int:
     """Observations for which one call of `act` chooses, by the size of its largest array.
 
-    Args:
-      algorithm: its `act` is traced.
-      state: state of one member, or its shapes.
-      observation: [O], or its shape.
-      key: a key, or its shape.
+    State and observation [O] are those of one member, or their shapes.
     """
     arguments = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (state, observation, key)

@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dtql_jax.errors import UserError
 from dtql_jax.training import hosts
-from dtql_jax.training.data_parallel.rows import ROWS, exchanged_bytes
+from dtql_jax.training.data_parallel.rows import ROWS
 from dtql_jax.types import Transition
 
 if TYPE_CHECKING:
@@ -28,9 +28,9 @@ _MEMBERS = "members"  # mesh axis
 _LEAST_ROWS = 128
 # ... if adding up the gradients, which takes as long as computing this many rows, pays off ...
 _ROWS_OF_AN_EXCHANGE = 24
-# ... which it does not for larger gradients (IDQL's, 13 MB an update): a single program spreads
-# the large matrix products of such networks over the cores by itself.
-_MOST_EXCHANGED_BYTES = 8e6
+# ... which it does not for larger networks (IDQL's have 7.4 MB): a single program spreads their
+# large matrix products over the cores by itself.
+_MOST_BYTES = 7e6
 
 
 class Placement:
@@ -257,21 +257,24 @@ def place(algorithm: "Algorithm", members: int, batch_size: int, sample: Transit
     """The placement of a run: on a CPU whose cores the members do not fill, cores share batches.
 
     Several hosts do not share batches, because every core would wait for the network, nor do
-    accelerators.
-
-    Args:
-      algorithm: algorithm of the members.
-      members: P.
-      batch_size: rows of a batch.
-      sample: any transitions [n, ...] of the sizes O and A.
+    accelerators. `sample` is any transitions [n, ...] of the sizes O and A.
     """
     devices = jax.devices()
     share = 1
-    if devices[0].platform == "cpu" and jax.process_count() == 1 and len(devices) > 1:
-        exchanged = exchanged_bytes(algorithm, sample, batch_size)
-        if 0 < exchanged <= _MOST_EXCHANGED_BYTES:
-            share = devices_of_member(members, batch_size, len(devices))
+    cores = devices[0].platform == "cpu" and jax.process_count() == 1 and len(devices) > 1
+    if cores and 0 < trained_bytes(algorithm, sample) <= _MOST_BYTES:
+        share = devices_of_member(members, batch_size, len(devices))
     return Placement(members, devices, share=share)
+
+
+def trained_bytes(algorithm: "Algorithm", sample: Transition) -> int:
+    """Bytes of the parameters in a state's `TrainState`s, whose gradients would be exchanged."""
+    from dtql_jax.algorithms.train_state import TrainState  # which imports this package
+
+    state = jax.eval_shape(algorithm.init, jax.eval_shape(lambda: jax.random.key(0)), sample)
+    nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, TrainState))
+    params = [node.params for node in nodes if isinstance(node, TrainState)]
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
 
 
 def devices_of_member(members: int, batch_size: int, devices: int) -> int:
@@ -287,11 +290,7 @@ def devices_of_member(members: int, batch_size: int, devices: int) -> int:
 
 
 def spread_over_hosts(devices: list[Any], count: int) -> list[Any]:
-    """Chooses `count` devices, equally many on each host or one more.
-
-    Raises:
-      UserError: there are more hosts than that.
-    """
+    """Chooses `count` devices, equally many on each host or one more; UserError if too few."""
     by_host: dict[int, list[Any]] = {}
     for device in devices:
         by_host.setdefault(device.process_index, []).append(device)
