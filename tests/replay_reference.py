@@ -124,7 +124,7 @@ def batch_of(step: Arrays) -> Transition:
 
 
 def stages(arrays: Arrays) -> dict[int, str]:
-    """Which stored parameters belong after how many steps, pretraining included."""
+    """{number of steps, pretraining included: prefix of the parameters stored after them}."""
     pretrain = pretrain_steps(arrays)
     found = {pretrain: "pretrained"} if "pretrained" in prefixes(arrays) else {}
     for prefix in prefixes(arrays):
@@ -134,7 +134,7 @@ def stages(arrays: Arrays) -> dict[int, str]:
 
 
 def pretrain_steps(arrays: Arrays) -> int:
-    """How many of the stored steps are pretraining."""
+    """Number of stored pretraining steps."""
     return int(arrays.get("config/pretrain_steps", 0))
 
 
@@ -156,17 +156,14 @@ def replay(
     draws: Callable[[Arrays], Any],
     parameters: Callable[[Any], Arrays],
 ) -> tuple[Any, Report]:
-    """Replays the stored steps one by one.
+    """Replays the stored steps one by one; returns the last state and the errors found.
 
     Args:
       arrays: the file.
-      state: before the first step.
+      state: state before the first step.
       pretrain, train: (state, batch, draws) -> (state, metrics).
       draws: from a step's arrays to the random numbers of an update.
       parameters: from a state to arrays under the file's names.
-
-    Returns:
-      The last state and the errors found.
     """
     report, stored, first = Report(), stages(arrays), pretrain_steps(arrays)
     pretrain, train = jax.jit(pretrain), jax.jit(train)
@@ -187,9 +184,6 @@ def values_and_critics(state: Any) -> Arrays:
         | flat_twins(state.target_critics, "target_critic")
         | flat(state.value.params, "value")
     )
-
-
-# ---------------------------------------------------------------------------------------- DTQL
 
 
 def dtql_config(arrays: Arrays) -> dtql.DTQLConfig:
@@ -251,9 +245,6 @@ def replay_dtql(arrays: Arrays) -> Report:
     return report
 
 
-# -------------------------------------------------------------------------------------- DQL-KL
-
-
 def dql_kl_draws(step: Arrays) -> dql_kl.Draws:
     """The stored random numbers."""
     names = ("denoising/sigma", "denoising/noise", "policy/noise")
@@ -290,9 +281,6 @@ def replay_dql_kl(arrays: Arrays) -> Report:
     pretrain = partial(dql_kl.pretrain_update, networks, config)
     train = partial(dql_kl.train_update, networks, config)
     return replay(arrays, state, pretrain, train, dql_kl_draws, parameters)[1]
-
-
-# ----------------------------------------------------------------------------------------- DQL
 
 
 def dql_draws(step: Arrays) -> dql.Draws:
@@ -353,11 +341,8 @@ def replay_dql(arrays: Arrays) -> Report:
     return report
 
 
-# ------------------------------------------------------------------------------------ the command
-
-
 def recognise(arrays: Arrays) -> Callable[[Arrays], Report]:
-    """Tells from the keys which algorithm a file stores."""
+    """Chooses the replay of a file's algorithm by its keys."""
     networks = {"/".join(k.split("/")[:2]) for k in arrays if k.startswith("init/")}
     if "init/fake_diffusion" in networks:
         return replay_dql_kl
@@ -386,7 +371,7 @@ def main(paths: list[str]) -> int:
     for path in paths:
         try:
             report = replay_file(path)
-        except Exception as error:  # whatever a damaged or foreign file leads to
+        except Exception as error:  # a damaged or foreign file may raise any
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             print(f"error: {path} is not a replayable file: {reason}", file=sys.stderr)
             code = 2

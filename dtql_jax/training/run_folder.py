@@ -83,14 +83,12 @@ class RunFolder:
     def check_free(cls, path: str | Path) -> None:
         """Raises UserError if `path` cannot become the folder of a new run."""
         path = Path(path)
-        if path.exists() and not path.is_dir():
-            raise UserError(f"OUT {path} is a file; expected a folder that does not exist yet")
         if (path / "run.json").exists():
             raise UserError(
                 f"OUT {path} holds another run already; continue it by `make resume RUN={path}` "
                 "or choose another OUT"
             )
-        if path.is_dir() and any(p.name not in _UNBORN for p in path.iterdir()):
+        if path.is_file() or (path.is_dir() and any(p.name not in _UNBORN for p in path.iterdir())):
             raise UserError(f"OUT {path} is not empty; expected a new or an empty folder")
 
     @classmethod

@@ -260,10 +260,10 @@ def place(algorithm: "Algorithm", members: int, batch_size: int, sample: Transit
     accelerators. `sample` is any transitions [n, ...] of the sizes O and A.
     """
     devices = jax.devices()
-    share = 1
-    cores = devices[0].platform == "cpu" and jax.process_count() == 1 and len(devices) > 1
-    if cores and 0 < trained_bytes(algorithm, sample) <= _MOST_BYTES:
-        share = devices_of_member(members, batch_size, len(devices))
+    one_cpu = devices[0].platform == "cpu" and jax.process_count() == 1
+    share = devices_of_member(members, batch_size, len(devices)) if one_cpu else 1
+    if share > 1 and not 0 < trained_bytes(algorithm, sample) <= _MOST_BYTES:
+        share = 1
     return Placement(members, devices, share=share)
 
 
