@@ -60,14 +60,13 @@ class BCState:
 def policy_loss(
     params: Any, batch: Transition, uniform: Array, noise: Array, config: BCConfig
 ) -> tuple[Array, Metrics]:
-    """The loss of the table above; uniform [B] in [0, 1), noise [B, A] standard normal."""
+    """The loss of `config.policy`; uniform [B] in [0, 1), noise [B, A] standard normal."""
     network = partial(NETWORKS[config.policy](config).apply, params)
     actions, observations = batch.actions, batch.observations
     if config.policy == "gaussian":
-        moments = network(observations, actions.shape[-1])
-        loss = losses.tanh_gaussian_nll(
-            *moments, actions, config.max_action, config.tanh_correction
-        )
+        mean, log_std = network(observations, actions.shape[-1])
+        bound, correction = config.max_action, config.tanh_correction
+        loss = losses.tanh_gaussian_nll(mean, log_std, actions, bound, correction)
     elif config.policy == "ddpm":
         schedule, last = ddpm.vp_schedule(config.num_timesteps), config.num_timesteps - 1
         # the product may round up to N

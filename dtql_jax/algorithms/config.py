@@ -66,7 +66,8 @@ def check(config: Any) -> None:
         value = getattr(config, field.name)
         kind, words, largest = _TYPES[type(field.default)]
         fits = isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
-        if not fits or (isinstance(value, numbers.Real) and not abs(value) <= largest):
+        size: Any = abs(value) if fits and kind is not str else 0
+        if not fits or not size <= largest:  # NaN is not
             raise ValueError(f"{field.name} is {value!r}; expected {words}")
         for expected, holds in field.metadata["limits"]:
             if not holds(value):
