@@ -54,10 +54,8 @@ class Trained:
     """A trained policy, or one for each of several seeds.
 
     Attributes:
-      algorithm: its four functions.
       config: the configuration that it was trained with, as nested dicts.
-      state: states of all members, [P, ...].
-      seeds: one for each member.
+      state: states of all members, [P, ...], one for each of `seeds`.
       env: where it is evaluated, or None.
       info: facts about a task's dataset, else None.
       history: training metrics.

@@ -19,19 +19,9 @@ from dtql_jax.training.progress import Progress
 from dtql_jax.training.trainer import TrainerConfig
 from dtql_jax.types import Transition
 
-# least values of integer fields, where these are not 1
-_LEAST = {"eval_workers": -1} | dict.fromkeys(
-    (
-        "seed",
-        "pretrain_steps",
-        "final_eval_episodes",
-        "eval_envs",
-        "record_episodes",
-        "data_transitions",
-        "data_seed",
-    ),
-    0,
-)
+# integer fields that may be 0; eval_workers may be -1, and the others are at least 1
+_FROM_0 = ("seed", "pretrain_steps", "final_eval_episodes", "eval_envs", "record_episodes")
+_FROM_0 += ("data_transitions", "data_seed")
 _MOST = 2**31 - 1
 _MOST_SEEDS = 4096
 
@@ -66,7 +56,8 @@ def check_field(field: str, value: Any, default: Any, name: str = "") -> None:
     if isinstance(value, float) and not abs(value) < 3e38:
         raise UserError(f"{name} is {value}; expected a float of 32 bits")
     if type(default) is int:
-        least = _LEAST.get(field, 1)
+        least = 0 if field in _FROM_0 else 1
+        least = -1 if field == "eval_workers" else least
         # the seeds of all members fit into 32 bits
         most = {"seed": _MOST - _MOST_SEEDS, "seeds": _MOST_SEEDS}.get(field, _MOST)
         if value < least:
