@@ -10,7 +10,6 @@ again. Writes finetune.png, table.md, table.json and run.json.
 """
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,8 +53,7 @@ def check(settings: dict[str, Any]) -> list[str]:
 
 def load(run: dict[str, Any], settings: dict[str, Any], display: Any) -> arms.Shared:
     """Returns what all arms share; raises UserError if the data is not the offline run's."""
-    config = dict(run["config"])
-    config["algorithm"] = dict(config["algorithm"])
+    config = run["config"] | {"algorithm": dict(run["config"]["algorithm"])}
     if "lr_decay" in config["algorithm"]:
         config["algorithm"]["lr_decay"] = False  # the run's cosine has decayed to 0
     data, info, _ = parts.load_raw(config, display)
@@ -68,14 +66,11 @@ def load(run: dict[str, Any], settings: dict[str, Any], display: Any) -> arms.Sh
     rewards = np.asarray(data.rewards)
     transform = parts.reward_transform(config, rewards)
     data = data._replace(rewards=transform_rewards(rewards, *transform))
+    offline = {name: stored[name] for name in ("dataset_id", "fingerprint")}
     source = {
         # arms may be added to a study
         "settings": {key: value for key, value in settings.items() if key != "arms"},
-        "offline": {
-            "config": run["config"],
-            "dataset_id": info.dataset_id,
-            "fingerprint": info.fingerprint,
-        },
+        "offline": {"config": run["config"]} | offline,
     }
     return arms.Shared(settings, config, runner.members_of(run), data, info, transform, source)
 
@@ -83,68 +78,68 @@ def load(run: dict[str, Any], settings: dict[str, Any], display: Any) -> arms.Sh
 def run() -> int:
     """Trains the missing arms and writes the results."""
     values = flags.FLAGS
-    if not values.run:
-        raise UserError("--run is missing; expected the folder of a run (make finetune RUN=...)")
+    folder = cli.run_folder()
     if values.steps is not None:
         values.config.steps = values.steps
     settings = study.settings()
     names = check(settings)
-    record = RunFolder.read(values.run)
-    out = values.out or f"{values.run.rstrip('/')}-finetuned"
-    with study.Study("fine-tuning", settings, values.run, out=out) as s:
-        with RunFolder.open(values.run) as folder:
-            shared = load(record, settings, s.display)
-            offline = restore.trainer_of(folder, shared.config)
-        sample = shared.data._replace(**{k: v[:1] for k, v in shared.data._asdict().items()})
+    record = RunFolder.read(folder)
+    with study.Study(
+        "fine-tuning", settings, str(folder), out=values.out or f"{folder}-finetuned"
+    ) as s:
+        shared = load(record, settings, s.display)
+        with RunFolder.open(folder) as opened:
+            offline = restore.trainer_of(opened, shared.config)
         with (
             cli.stop_requested() as should_stop,
             runner.open_evaluator(shared.config, shared.info, shared.members) as evaluator,
         ):
             for name in names:
                 path = s.out / name
-                if arms.prepare(path, shared.source):
+                if arms.is_finished(path, shared.source):
                     s.display.say(f"{name}: already in {path}")
                     continue
-                begin = offline
+                start = offline
                 if not arms.ARMS[name].pretrained:
-                    begin = runner.make_trainer(shared.config, sample, shared.members)
+                    sample = study.sample_of(record["dataset"])
+                    start = runner.make_trainer(shared.config, sample, shared.members)
                 try:
                     finished = arms.train(
-                        name, shared, begin, evaluator, path, s.display, should_stop
+                        name, shared, start, evaluator, path, s.display, should_stop
                     )
                 except SaveError as error:
                     raise cli.StuckError(f"{error}; make room there, then call again") from error
                 if not finished:
                     s.display.say(f"stopped; arm {name} starts again when called again")
                     return cli.STOPPED
-        _write(s, record, shared, offline.update, [s.out / name for name in names])
+        _write(s, record, shared, offline.update, names)
     return 0
 
 
 def _write(
-    s: study.Study, record: dict[str, Any], shared: arms.Shared, update: int, folders: list[Path]
+    s: study.Study, record: dict[str, Any], shared: arms.Shared, update: int, names: list[str]
 ) -> None:
     """Writes table and figure from the arms' facts."""
-    facts = [json.loads((folder / arms.DONE).read_text()) for folder in folders]
+    facts = [json.loads((s.out / name / arms.DONE).read_text()) for name in names]
     for one in facts:
         s.record(one["arm"], one["seconds"])
-    info, settings, device = shared.info, shared.settings, describe_device()
-    maze = info.env.success == "reward"
-    score = "success rate" if maze else "return"
+    info, device = shared.info, describe_device()
+    goals = info.env.success == "reward"
+    score = "success rate" if goals else "return"
     if info.reference_scores is not None:
         score = "normalised score"
-    rows = [row | {"goals": maze} for row in curves.rows_of(facts)]
-    budget = f"{len(shared.members)} seed(s) x {settings['eval_episodes']} episodes"
+    rows = curves.rows_of(facts, goals)
+    budget = f"{len(shared.members)} seed(s) x {shared.settings['eval_episodes']} episodes"
     head = (
         f"{record['config']['algorithm']['name']} on {info.dataset_id} (source {info.source}, "
         f"{info.transitions:,} transitions), {budget}, from an offline run of {update:,} updates; "
         f"{device['devices']} x {device['kind']}"
     )
-    table = study.table(curves.COLUMNS, rows)
     title = f"{record['config']['task']}: online fine-tuning"
     subtitle = f"{info.transitions:,} offline transitions; mean ± standard error of {budget}"
+    text = f"{head}\n\n{study.table(curves.COLUMNS, rows)}\n\n"
     s.write(
-        f"{head}\n\n{table}\n\nScores: {score}, mean ± standard error over seeds.",
+        f"{text}Scores: {score}, mean ± standard error over seeds.",
         {"head": head, "score": score, "rows": rows, "arms": facts},
         {"finetune.png": lambda path: curves.draw(facts, path, title, subtitle, score)},
     )

@@ -1,10 +1,11 @@
 """One arm of a fine-tuning: the algorithm's `train_step` on old, new or mixed transitions."""
 
-import dataclasses
+import itertools
 import json
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from dtql_jax.evaluation.rollout import Evaluator
 from dtql_jax.training import population, replay
 from dtql_jax.training.background import snapshot
 from dtql_jax.training.checkpoint import Checkpoints
-from dtql_jax.training.data_parallel import Acting
+from dtql_jax.training.data_parallel import Acting, Policy
 from dtql_jax.training.logging import MetricsLog
 from dtql_jax.training.progress import Progress
 from dtql_jax.training.run_folder import RunFolder, write_json
@@ -54,8 +55,7 @@ ARMS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Shared:
+class Shared(NamedTuple):
     """Data and settings that all arms share.
 
     Attributes:
@@ -77,24 +77,20 @@ class Shared:
     source: dict[str, Any]
 
 
-def prepare(folder: Path, source: Mapping[str, Any]) -> bool:
+def is_finished(folder: Path, source: Mapping[str, Any]) -> bool:
     """Returns whether an arm is finished; removes an interrupted one.
 
     Raises:
-      UserError: the folder is no arm's, or of another fine-tuning.
+      UserError: the folder is of another fine-tuning, or of a run that is no arm.
     """
-    if not folder.exists():
-        return False
     if not (folder / "run.json").exists():
-        if any(folder.iterdir()):
-            raise UserError(f"OUT {folder} is not empty, and no arm of a fine-tuning")
         return False
-    found, asked = RunFolder.read(folder)["finetuned"], json.loads(json.dumps(source))
-    differing = [name for name in asked if found.get(name) != asked[name]]
-    if differing:
-        raise UserError(
-            f"OUT {folder} holds a fine-tuning with another {differing[0]}; choose another OUT"
-        )
+    found, asked = RunFolder.read(folder).get("finetuned", {}), json.loads(json.dumps(source))
+    for name in asked:
+        if found.get(name) != asked[name]:
+            raise UserError(
+                f"OUT {folder} holds a fine-tuning with another {name}; choose another OUT"
+            )
     if (folder / DONE).exists():
         return True
     shutil.rmtree(folder)
@@ -102,38 +98,37 @@ def prepare(folder: Path, source: Mapping[str, Any]) -> bool:
 
 
 class Learner:
-    """P members under training: state, new transitions, and the two programs over them."""
+    """P members under training: their states, their new transitions, and updates from both."""
 
-    def __init__(self, arm: Arm, fit: Trainer, data: Transition, batch_size: int, capacity: int):
+    def __init__(
+        self, arm: Arm, trainer: Trainer, data: Transition, batch_size: int, capacity: int
+    ) -> None:
         """Puts everything on the device.
 
         Args:
           arm: how old and new data are mixed.
-          fit: algorithm, placement, seeds and first states.
+          trainer: algorithm, placement, seeds and first states.
           data: offline, [N, ...].
           batch_size: transitions of a batch.
           capacity: new transitions kept for each member.
         """
-        self.placement, self._arm, self._algorithm = fit.placement, arm, fit.algorithm
-        self._batch_size = batch_size
-        self._keys = self.placement.put(population.member_keys(fit.seeds))
-        # copies, because updates donate their state and other arms start from it too
-        self._state = snapshot(self.placement.put(fit.state))
+        self._arm, self._algorithm, self._batch_size = arm, trainer.algorithm, batch_size
+        self.placement, members = trainer.placement, len(trainer.seeds)
+        self._keys = self.placement.put(population.member_keys(trainer.seeds))
+        # a copy, because updates donate their state and other arms start from it too
+        self._state = snapshot(self.placement.put(trainer.state))
         self._data = self.placement.copy(data)
         phases = population.metric_names(
-            fit.algorithm, self.placement, self._state, self._data, batch_size
+            self._algorithm, self.placement, self._state, self._data, batch_size
         )
         self.names = sorted({name for names in phases.values() for name in names})
-        members = len(fit.seeds)
-        self.reported = phases["train"]
+        self._reported = phases["train"]
         self._sums = self.placement.put(population.empty_sums(len(self.names), members))
-        self._new = self._stack([replay.empty(capacity, self._data)] * members)
-        self._acting = Acting(fit.algorithm, self.placement, self._keys.evaluation)
+        empty = [replay.empty(capacity, self._data)] * members
+        self._new = self.placement.put(jax.tree.map(lambda *parts: jnp.stack(parts), *empty))
         self._add = self.placement.map_members(replay.add, (0, 0), donate=(0,))
+        self._acting = Acting(self._algorithm, self.placement, self._keys.evaluation)
         self._programs: dict[int, Any] = {}
-
-    def _stack(self, rows: list[Any]) -> Any:
-        return self.placement.put(jax.tree.map(lambda *parts: jnp.stack(parts), *rows))
 
     @property
     def state(self) -> Any:
@@ -141,29 +136,16 @@ class Learner:
         return self.placement.take(self._state)
 
     @property
-    def sums(self) -> population.MetricSums:
-        """Sums of metrics since the last `means`, and the flags of divergence, [P, ...]."""
-        return self.placement.take(self._sums)
+    def diverged(self) -> list[int]:
+        """The members with non-finite numbers, frozen at their last finite state."""
+        return np.flatnonzero(self.placement.read(self._sums.failed_at) >= 0).tolist()
 
-    def policy(self, collecting: bool = False) -> Callable[..., np.ndarray]:
-        """Returns the members' current policies, which follow later updates.
-
-        Args:
-          collecting: whether to draw from other keys than an evaluation.
-        """
+    def policy(self, collecting: bool = False) -> Policy:
+        """Returns the members' policies until the next update; `collecting` has its own keys."""
         keys = self._keys.evaluation
         if collecting:
             keys = jax.vmap(lambda key: jax.random.fold_in(key, _COLLECT))(keys)
-        # a policy of its own for each state, because an update donates the state before it
-        known = (self._state, self._acting.policy(self._state, keys))
-
-        def act(*rows: np.ndarray) -> np.ndarray:
-            nonlocal known
-            if known[0] is not self._state:
-                known = (self._state, self._acting.policy(self._state, keys))
-            return known[1](*rows)
-
-        return act
+        return self._acting.policy(self._state, keys)
 
     def add(self, new: Transition) -> None:
         """Adds transitions [P, n, ...]."""
@@ -192,22 +174,21 @@ class Learner:
 
         return self.placement.map_members(run, (0, 0, None, 0, 0, None), donate=(0,))
 
-    def means(self, updates_made: int) -> dict[str, np.ndarray]:
+    def means(self, updates: int) -> dict[str, np.ndarray]:
         """Returns {metric: [P]}, means over the updates since the last call; resets the sums."""
         sums = self.placement.read(self._sums.sums)
         self._sums = self._sums._replace(sums=jnp.zeros_like(self._sums.sums))
-        found = {name: sums[:, self.names.index(name)] for name in self.reported}
-        return {name: value / max(updates_made, 1) for name, value in found.items()}
+        return {name: sums[:, self.names.index(name)] / updates for name in self._reported}
 
-    def diverged(self) -> list[int]:
-        """Returns the members with non-finite numbers, frozen at their last finite state."""
-        return [int(i) for i in np.flatnonzero(self.placement.read(self._sums.failed_at) >= 0)]
+    def tree(self) -> dict[str, Any]:
+        """Returns the content of a checkpoint, as a Trainer's."""
+        return {"state": self.state, "sums": self.placement.take(self._sums)._asdict()}
 
 
 def train(
     name: str,
-    study: Shared,
-    fit: Trainer,
+    shared: Shared,
+    trainer: Trainer,
     evaluator: Evaluator,
     folder: Path,
     display: Progress,
@@ -217,88 +198,81 @@ def train(
 
     Args:
       name: of ARMS.
-      study: data and settings of all arms.
-      fit: with the networks to start from.
+      shared: data and settings of all arms.
+      trainer: with the networks to start from.
       evaluator: of the members.
       folder: of the arm, free.
       display: progress.
-      should_stop: asked between two device calls.
+      should_stop: asked between two calls of the device.
     """
-    arm, settings, members = ARMS[name], study.settings, study.members
-    began, first = time.monotonic(), fit.update
+    arm, settings = ARMS[name], shared.settings
+    began, first = time.monotonic(), trainer.update
     collects = arm.mixing != "offline"
     steps, per_update = settings["steps"], settings["env_steps_per_update"]
-    in_all = settings["warmup_steps"] + steps * per_update
-    capacity = (settings["capacity"] or in_all) if collects else 1
-    learner = Learner(arm, fit, study.data, study.config["batch_size"], capacity)
-    updates_of = {"train_steps": study.config["train_steps"] + steps}
+    capacity = settings["capacity"] or settings["warmup_steps"] + steps * per_update
+    learner = Learner(
+        arm, trainer, shared.data, shared.config["batch_size"], capacity if collects else 1
+    )
+    updates = {"train_steps": shared.config["train_steps"] + steps}
     if not arm.pretrained:
-        updates_of = {"pretrain_steps": 0, "train_steps": steps}
+        updates = {"pretrain_steps": 0, "train_steps": steps}
     run = {
-        "config": study.config | updates_of,
-        "members": [member._asdict() for member in members],
-        "dataset": study.info.to_dict(),
+        "config": shared.config | updates,
+        "members": [member._asdict() for member in shared.members],
+        "dataset": shared.info.to_dict(),
         "data_seconds": 0.0,
-        "finetuned": study.source | {"arm": name},
+        "finetuned": shared.source | {"arm": name},
     }
-    seeds = [member.seed for member in members]
+    seeds = trainer.seeds
+    looks = [*range(0, steps, settings["eval_every"]), steps]
+    scores: list[list[float]] = []  # [looks][members]
     with (
         RunFolder.create(folder, run),
         Checkpoints(folder / "checkpoints") as checkpoints,
-        Collector(study.info.env, seeds if collects else [], *study.transform) as collector,
+        closing(MetricsLog(folder, seeds, learner.names)) as log,
+        closing(
+            Collector(shared.info.env, seeds if collects else [], *shared.transform)
+        ) as collector,
     ):
-        log = MetricsLog(folder, seeds, learner.names)
-        curve: list[list[float]] = []
-        policy = learner.policy(collecting=True)
 
         def evaluate(step: int) -> None:
-            episodes = settings["eval_episodes"]
-            found = evaluator.run(learner.policy(), episodes)
-            rows = results.rows_of(study.info, found)
-            curve.append([row["score"] for row in rows])
+            found = evaluator.run(learner.policy(), settings["eval_episodes"])
+            rows = results.rows_of(shared.info, found)
+            scores.append([row["score"] for row in rows])
             log.write_evaluation(first + step, step, rows)
-            score = float(np.mean(curve[-1]))
+            score = float(np.mean(scores[-1]))
             display.score(score, first + step)
             display.say(f"{name}, update {step:,} of {steps:,}: score {score:.1f}")
 
-        try:
-            display.start(name, steps)
-            evaluate(0)
-            if collects and settings["warmup_steps"]:
-                learner.add(collector.collect(policy, settings["warmup_steps"]))
-            done = since = 0
-            while done < steps:
+        def collect(number: int) -> None:
+            if collects and number:
+                learner.add(collector.collect(learner.policy(collecting=True), number))
+
+        display.start(name, steps)
+        evaluate(0)
+        collect(settings["warmup_steps"])
+        for before, look in itertools.pairwise(looks):
+            for start in range(before, look, settings["updates_per_call"]):
                 if should_stop():
                     return False
-                next_look = min(
-                    steps, (done // settings["eval_every"] + 1) * settings["eval_every"]
-                )
-                number = min(settings["updates_per_call"], next_look - done)
-                if collects:
-                    learner.add(collector.collect(policy, number * per_update))
-                learner.update(first + done, number)
-                done, since = done + number, since + number
-                display.advance(done)
-                if done == next_look:
-                    means = learner.means(since)
-                    since = 0
-                    log.write_metrics(first + done, "train", done, means, range(len(seeds)))
-                    evaluate(done)
-        finally:
-            log.close()
-        tree = {"state": learner.state, "sums": learner.sums._asdict()}
+                number = min(settings["updates_per_call"], look - start)
+                collect(number * per_update)
+                learner.update(first + start, number)
+                display.advance(start + number)
+            means = learner.means(look - before)
+            log.write_metrics(first + look, "train", look, means, range(len(seeds)))
+            evaluate(look)
         meta = {"update": first + steps, "summed": 0, "seconds": {}}
-        checkpoints.save(first + steps, tree, meta)
-    looks = [*range(0, steps, settings["eval_every"]), steps]
+        checkpoints.save(first + steps, learner.tree(), meta)
     facts = {
         "arm": name,
         "title": arm.title,
         "steps": looks,
-        "scores": curve,  # [looks][members]
+        "scores": scores,
         "env_steps": collector.steps,
         "episodes": collector.episodes.tolist(),
-        "successes": collector.successes.tolist() if collects else [],
-        "diverged": learner.diverged(),
+        "successes": collector.successes.tolist(),
+        "diverged": learner.diverged,
         "seconds": time.monotonic() - began,
     }
     write_json(folder / DONE, facts)

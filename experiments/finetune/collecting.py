@@ -1,17 +1,14 @@
 """New transitions from the environment that a dataset was recorded in, by the dataset's rules."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
-from dtql_jax.commands.cli import StuckError
 from dtql_jax.datasets.registry import ACTION_HIGH, ACTION_LOW
 from dtql_jax.envs.spec import EnvSpec
+from dtql_jax.training.data_parallel import Policy
 from dtql_jax.types import Transition
 
-# (observations [P, 1, O] float32, episodes [P, 1] int32, steps [P, 1] int32) -> [P, 1, A]
-Policy = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 _STREAM = 1  # part of the seeds of collected episodes, which differ from an evaluation's
 
 
@@ -28,24 +25,16 @@ class Collector:
     """
 
     def __init__(self, spec: EnvSpec, seeds: Sequence[int], scale: float, shift: float) -> None:
-        """Makes and resets the environments.
-
-        Args:
-          spec: of the dataset.
-          seeds: of the P members.
-          scale: of rewards.
-          shift: of rewards.
-        """
+        """Makes and resets the environments of members with these seeds."""
         from dtql_jax.envs.make import make_env
 
-        self._spec, self._seeds, self._scale, self._shift = spec, list(seeds), scale, shift
+        self._spec, self._seeds = spec, list(seeds)
+        self._scale, self._shift = np.float32(scale), np.float32(shift)
         self._envs = [make_env(spec) for _ in seeds]
-        self.episodes = np.zeros(len(self._seeds), np.int32)
-        self.successes = np.zeros(len(self._seeds), np.int32)
-        self.steps = 0
-        self._step = np.zeros(len(self._seeds), np.int32)
-        self._rewarded = np.zeros(len(self._seeds), bool)
-        self._observations = np.array([self._reset(i) for i in range(len(self._seeds))])
+        self.steps, members = 0, len(self._seeds)
+        self.episodes, self.successes = np.zeros(members, np.int32), np.zeros(members, np.int32)
+        self._step, self._rewarded = np.zeros(members, np.int32), np.zeros(members, bool)
+        self._observations = np.array([self._reset(i) for i in range(members)])
 
     def _reset(self, member: int) -> np.ndarray:
         words = [self._seeds[member], int(self.episodes[member]), _STREAM]
@@ -55,11 +44,7 @@ class Collector:
         return np.asarray(observation, np.float32)
 
     def collect(self, policy: Policy, number: int) -> Transition:
-        """Makes `number` steps with every member; returns [P, number, ...] float32.
-
-        Raises:
-          StuckError: an environment failed.
-        """
+        """Makes `number` steps with every member; returns [P, number, ...] float32."""
         steps = [self._advance(policy) for _ in range(number)]
         return Transition(*(np.stack(part, axis=1) for part in zip(*steps, strict=True)))
 
@@ -70,34 +55,20 @@ class Collector:
         after = np.empty_like(before)
         rewards, masks = (np.ones(len(before), np.float32) for _ in range(2))
         for i, env in enumerate(self._envs):
-            try:
-                after[i], reward, terminated, truncated, _ = env.step(actions[i])
-            except Exception as error:  # whatever an environment raises
-                reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-                raise StuckError(
-                    f"{self._spec.env_id} failed while collecting: {reason}"
-                ) from error
-            reward = float(reward)
-            reached = self._spec.success == "reward" and reward > 0
+            after[i], reward, terminated, truncated, _ = env.step(actions[i])
+            reached = self._spec.success == "reward" and float(reward) > 0
             rewards[i], masks[i] = reward, not (terminated or reached)
             self._step[i] += 1
-            self._rewarded[i] |= reward > 0
+            self._rewarded[i] |= float(reward) > 0
             over = terminated or truncated or self._step[i] >= self._spec.max_episode_steps
             if over:
                 self.episodes[i] += 1
                 self.successes[i] += self._rewarded[i]
             self._observations[i] = self._reset(i) if over else after[i]
         self.steps += 1
-        scaled = rewards * np.float32(self._scale) + np.float32(self._shift)
-        return Transition(before, actions, after, scaled, masks)
+        return Transition(before, actions, after, rewards * self._scale + self._shift, masks)
 
     def close(self) -> None:
         """Closes the environments."""
         for env in self._envs:
             env.close()
-
-    def __enter__(self) -> "Collector":
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self.close()
