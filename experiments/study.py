@@ -17,6 +17,7 @@ Every study is `experiments/NAME/__main__.py` of one shape:
 A study writes its figures, table.md, table.json and run.json (the provenance of the numbers).
 """
 
+import gc
 import json
 import os
 import sys
@@ -26,6 +27,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import jax
 import ml_collections
 import numpy as np
 from absl import flags
@@ -145,6 +147,25 @@ class Study:
         self._records[folder.name] = {"seconds": sum(summary["seconds"].values()), **facts}
         return summary
 
+    def train_all(
+        self, runs: Sequence[tuple[Path, ml_collections.ConfigDict, Any]], failed: list[str]
+    ) -> dict[str, dict[str, Any]]:
+        """Trains runs, given as (folder, configuration, members); returns summaries by folder name.
+
+        A run that cannot be finished is named in `failed`; the others continue.
+        """
+        summaries = {}
+        for number, (folder, config, members) in enumerate(runs, 1):
+            self.display.say(f"run {number} of {len(runs)}: {folder.name}")
+            try:
+                summaries[folder.name] = self.train(folder, config, members)
+            except cli.StuckError as error:
+                failed.append(f"{folder.name}: {error}")
+                self.display.warn(failed[-1])
+            jax.clear_caches()  # frees the programs and arrays of the finished run
+            gc.collect()
+        return summaries
+
     def record(self, name: str, seconds: float) -> None:
         """Notes how long one part took, on which device and by which commit."""
         facts = {"seconds": seconds, "device": describe_device(), "commit": commit()}
@@ -259,6 +280,11 @@ def _cell(row: Row, column: Column) -> str:
     if value is None:
         return "-"
     return format(value, form).removesuffix("%") if form.endswith("%") else format(value, form)
+
+
+def by_seed(key: str) -> Column:
+    """Returns a column with each seed's share in percent, from a row's list of shares or None."""
+    return lambda row: "-" if row[key] is None else " ".join(f"{100 * x:.0f}" for x in row[key])
 
 
 def over_seeds(values: Sequence[float] | np.ndarray) -> tuple[float, float | None]:

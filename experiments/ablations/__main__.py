@@ -4,11 +4,11 @@
     python -m experiments.ablations --full         (the tasks' own budgets, for an accelerator)
     python -m experiments.ablations --tasks=pointmaze --config.seeds=3
 
-Compared are gamma, alpha, the policy's form, trust region and KL, the weights of EDM and the ELBO,
-the value target, and acting by softmax or argmax over several numbers of candidates. Traced
+Compares gamma, alpha, the policy's form, trust region and KL, the weights of EDM and the ELBO, the
+value target, and acting by softmax or argmax over several numbers of candidates. Traced
 hyperparameters are members of one population; others are jobs of their own in --runs, which is
 the folder of a sweep (`dtql-jax sweep --out=RUNS --job=3` runs one of them alone). Finished jobs
-and evaluations are not repeated, an interrupted job resumes from its newest checkpoint. Writes
+and evaluations are not repeated, and an interrupted job resumes from its newest checkpoint. Writes
 ablations.png, table.md, table.json and run.json.
 """
 
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import ml_collections
+import numpy as np
 from absl import flags
 
 from dtql_jax.commands import cli
@@ -48,7 +49,8 @@ def run() -> None:
         if name not in config["settings"]:
             raise UserError(f"--tasks: no task {name!r}; {near_matches(name, config['settings'])}")
     points.check(config)
-    jobs = points.jobs(config, names)
+    planned = points.plan(config, names)
+    jobs = points.jobs(planned)
     for job in jobs:
         parts.algorithm_of(job.config)
         parts.trainer_config(job.config)
@@ -61,74 +63,57 @@ def run() -> None:
     about = {"settings": config, "tasks": names}
     with study.Study("ablations", about, members, out=values.out or f"results/{folder}") as s:
         plan.write(runs / backends.PLAN, jobs, {"backend": "local"})
-        summaries = _train(s, runs, jobs)
-        rows = tables.trained(config, names, jobs, summaries)
-        score_names = {}
+        failed: list[str] = []
+        todo = [(runs / j.name, ml_collections.ConfigDict(j.config), j.members) for j in jobs]
+        summaries = s.train_all(todo, failed)
+        if failed:
+            raise cli.StuckError(f"there is no table without {'; '.join(failed)}")
+        rows = tables.trained(config, names, planned, summaries)
         for name in names:
-            found = _evaluate(s, config, name, runs, jobs)
-            score_names[name] = found.pop("score_name")
-            own = points.task_config(config, name)["algorithm"]
-            rows += tables.acted(name, found, own)
+            point = points.own_point(config, name)
+            found = _evaluate(s, config, point, planned[point], runs)
+            rows += tables.acted(name, found, planned[point].config["algorithm"])
         device = describe_device()
         lines = [
-            *tables.setup(config, names, jobs, summaries),
+            *tables.setup(config, names, planned, summaries),
             f"- {members}; {s.seconds / 60:.0f} minutes of wall time on {device['cpu_cores']} "
             f"cores ({device['kind']}), evaluation included",
         ]
-        subtitle = (
-            f"mean ± standard error of {config['seeds']} seeds (dots); filled: the task's own "
-            "setting"
-        )
         text = (
             "# Ablations of DTQL\n\nOne setting is changed at a time. Means over seeds ± standard "
             "error over seeds; a task's own setting in bold. The data was collected here; it is "
             "not D4RL's.\n\n" + "\n".join(lines) + f"\n\n{tables.markdown(rows, names)}"
         )
+        score_names = {
+            name: summaries[planned[points.own_point(config, name)].name]["score_name"]
+            for name in names
+        }
+        subtitle = (
+            f"mean ± standard error of {config['seeds']} seeds (dots); filled: the task's own "
+            "setting"
+        )
         s.write(
             text,
             {"rows": rows},
-            {"ablations.png": lambda path: figures.draw(rows, names, score_names, path, subtitle)},
+            {"ablations.png": lambda path: figures.draw(rows, score_names, path, subtitle)},
         )
-
-
-def _train(s: study.Study, runs: Path, jobs: list[plan.Job]) -> dict[str, Any]:
-    """Trains all jobs; returns their summaries by name. A failed job does not stop the others."""
-    summaries, failed = {}, []
-    for number, job in enumerate(jobs):
-        s.display.say(f"job {number + 1} of {len(jobs)}: {job.name}")
-        config = ml_collections.ConfigDict(job.config)
-        try:
-            summaries[job.name] = s.train(runs / job.name, config, job.members)
-        except cli.StuckError as error:
-            s.display.warn(f"{job.name}: {error}")
-            failed.append(job.name)
-    if failed:
-        raise cli.StuckError(f"{', '.join(failed)} could not be finished; there is no table")
-    return summaries
 
 
 def _evaluate(
-    s: study.Study, config: dict[str, Any], name: str, runs: Path, jobs: list[plan.Job]
-) -> dict[Any, Any]:
-    """Evaluates a task's own setting in all ways to act.
-
-    Returns:
-      {(selection, candidates): scores [P, episodes]}, and "score_name".
-    """
-    point = points.own_point(config, name)
-    job, episodes = points.job_of(jobs, config, point), config["acting_episodes"]
-    found: dict[Any, Any] = {}
-    for selection, number in acting.variants(config):
-        settings = {"run": job.config, "selection": selection, "candidates": number}
+    s: study.Study, config: dict[str, Any], point: points.Point, job: plan.Job, runs: Path
+) -> dict[tuple[str, int], np.ndarray]:
+    """Returns the scores [P, episodes] of a point for each (selection, candidates)."""
+    found, episodes = {}, config["acting_episodes"]
+    for how in acting.variants(config):
+        own = {"run": job.config, "selection": how[0], "candidates": how[1], "episodes": episodes}
         cell = s.cell(
-            f"{job.name}-{selection}-{number}",
-            settings | {"episodes": episodes},
-            lambda how=(selection, number): acting.evaluate(
+            f"{job.name}-{how[0]}-{how[1]}",
+            own,
+            lambda how=how: acting.evaluate(
                 runs / job.name, dict(point.traced), *how, episodes, s.display
             ),
         )
-        found[selection, number] = cell["scores"]
-        found["score_name"] = str(cell["score_name"])
+        found[how] = cell["scores"]
     return found
 
 

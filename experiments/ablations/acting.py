@@ -15,7 +15,7 @@ from dtql_jax.evaluation.pool import SimulatorError
 from dtql_jax.evaluation.rollout import Evaluator
 from dtql_jax.training.progress import Progress
 from dtql_jax.training.run_folder import RunFolder
-from dtql_jax.types import Transition
+from experiments import study
 
 
 def variants(config: Mapping[str, Any]) -> list[tuple[str, int]]:
@@ -38,7 +38,7 @@ def evaluate(
     candidates: int,
     episodes: int,
     display: Progress,
-) -> dict[str, np.ndarray]:
+) -> study.Arrays:
     """Evaluates the members of a finished run that have certain settings.
 
     Args:
@@ -55,25 +55,22 @@ def evaluate(
     with RunFolder.open(path) as folder:
         config, dataset = folder.run["config"], folder.run["dataset"]
         everybody = runner.members_of(folder.run)
-        places = [i for i, member in enumerate(everybody) if member.settings == dict(settings)]
-        members = [everybody[i] for i in places]
-        state = jax.tree.map(lambda x: np.asarray(x)[places], restore.trainer_of(folder).state)
+        trained = restore.trainer_of(folder).state
+    places = [i for i, member in enumerate(everybody) if member.settings == settings]
+    members = [everybody[i] for i in places]
     own = {"action_selection": selection, "num_candidates": candidates}
     acting = config | {"algorithm": config["algorithm"] | own}
-    observation = np.zeros((1, dataset["observation_dim"]), np.float32)
-    action, one = np.zeros((1, dataset["action_dim"]), np.float32), np.zeros(1, np.float32)
-    sample = Transition(observation, action, observation, one, one)
-    trainer = runner.make_trainer(acting, sample, members)
+    trainer = runner.make_trainer(acting, study.sample_of(dataset), members)
+    state = jax.tree.map(lambda x: np.asarray(x)[places], trained)
     policy = trainer.policy(trainer.placement.put(state))
     spec = EnvSpec.from_dict(dataset["env"])
     phase = f"{path.name}, {candidates} by {selection}"
     display.start(phase, len(members) * episodes, unit="episodes")
     try:
-        with Evaluator(spec, [member.seed for member in members]) as evaluator:
+        with Evaluator(spec, trainer.seeds) as evaluator:
             found = evaluator.run(policy, episodes, progress=display.advance)
     except SimulatorError as error:
         raise StuckError(str(error).strip().splitlines()[0]) from error
-    reference = dataset["reference_scores"]
-    name, values = scores.score(found.returns, found.successes, spec, reference)
+    name, values = scores.score(found.returns, found.successes, spec, dataset["reference_scores"])
     display.say(f"{phase}: {values.mean():.1f}")
     return {"scores": values, "score_name": np.array(name)}

@@ -27,49 +27,40 @@ SHORT = {
     "edm": "EDM",
     "elbo": "ELBO",
 }
-Row = Mapping[str, Any]
 
 
 def draw(
-    rows: Sequence[Row],
-    names: Sequence[str],
-    score_names: Mapping[str, str],
-    path: Path,
-    subtitle: str,
+    rows: Sequence[study.Row], score_names: Mapping[str, str], path: Path, subtitle: str
 ) -> None:
     """Draws means with standard errors over seeds; a task's own setting is filled.
 
     Args:
-      rows: of `tables.row`.
-      names: of the tasks, in order.
-      score_names: {task: name of its score}.
+      rows: of `tables.trained` and `tables.acted`.
+      score_names: {task: name of its score}, in the order of the panels.
       path: of the PNG.
       subtitle: below the figure.
     """
-    width, height = 2.35 * len(COLUMNS) + 0.6, 2.05 * len(names) + 1.0
-    figure, grid = study.new_figure(width, height, len(names), len(COLUMNS), sharey="row")
+    width, height = 2.35 * len(COLUMNS) + 0.6, 2.05 * len(score_names) + 1.0
+    figure, grid = study.new_figure(width, height, len(score_names), len(COLUMNS), sharey="row")
     figure.suptitle("DTQL, one setting changed at a time", x=0.008, ha="left", fontsize=13)
     figure.supxlabel(subtitle, x=0.008, ha="left", fontsize=9, color=study.GREY)
-    for line, name in zip(grid, names, strict=True):
-        own = [r for r in rows if r["task"] == name]
-        for axes, (groups, title, values) in zip(line, COLUMNS, strict=True):
+    for axes, (_, title, _) in zip(grid[0], COLUMNS, strict=True):
+        axes.set_title(title, fontsize=10, fontweight="bold", loc="left")
+    for line, (task, score_name) in zip(grid, score_names.items(), strict=True):
+        for axes, (groups, _, values) in zip(line, COLUMNS, strict=True):
             axes.grid(axis="x", visible=False)
-            shown = [r for r in own if r["group"] in groups]
+            axes.set_xlabel(values, fontsize=8, labelpad=1)
+            shown = [r for r in rows if r["task"] == task and r["group"] in groups]
             if groups == ("acting",):
                 _acting(axes, shown)
             else:
                 _points(axes, shown, lines=bool(values))
-            if name == names[0]:
-                axes.set_title(title, fontsize=10, fontweight="bold", loc="left")
-            axes.set_xlabel(values, fontsize=8, labelpad=1)
-        success = score_names[name] == "success rate"
-        unit = " (%)" if success else ""
-        line[0].set_ylabel(f"{name}\n{score_names[name]}{unit}", fontsize=9)
-        line[0].set_ylim(*((-4, 104) if success else (0, None)))
+        line[0].set_ylim(0, None)
+        study.score_axis(line[0], score_name, task)
     study.save_figure(figure, path)
 
 
-def _draw(axes: Any, at: Any, rows: Sequence[Row], colour: str) -> None:
+def _draw(axes: Any, at: Sequence[float], rows: Sequence[study.Row], colour: str) -> None:
     for x, found in zip(at, rows, strict=True):
         seeds = np.asarray(found["scores_by_seed"])
         axes.plot(np.full(len(seeds), x), seeds, ".", color=colour, alpha=0.3, markersize=3.5)
@@ -80,7 +71,7 @@ def _draw(axes: Any, at: Any, rows: Sequence[Row], colour: str) -> None:
         )  # fmt: skip
 
 
-def _points(axes: Any, rows: Sequence[Row], *, lines: bool) -> None:
+def _points(axes: Any, rows: Sequence[study.Row], *, lines: bool) -> None:
     """Draws one comparison, or two with a gap between them; `lines` joins an ordered scale."""
     groups = list(dict.fromkeys(r["group"] for r in rows))
     at = [i + 0.5 * groups.index(r["group"]) for i, r in enumerate(rows)]
@@ -91,7 +82,7 @@ def _points(axes: Any, rows: Sequence[Row], *, lines: bool) -> None:
     axes.set_xlim(at[0] - 0.5, at[-1] + 0.5)
 
 
-def _acting(axes: Any, rows: Sequence[Row]) -> None:
+def _acting(axes: Any, rows: Sequence[study.Row]) -> None:
     """Draws scores against the number of candidates, a line for each selection."""
     numbers = sorted({r["candidates"] for r in rows})
     shared = [r for r in rows if r["candidates"] == 1]

@@ -6,7 +6,6 @@ another policy, weighting, value target or algorithm) needs its own program, and
 point that several comparisons share is trained once.
 """
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -40,20 +39,6 @@ class Point(NamedTuple):
         return self.task, self.algorithm, self.static, dict(self.traced).get("gamma", 0.0) != 0.0
 
 
-class Compared(NamedTuple):
-    """A point as one value of a comparison.
-
-    Attributes:
-      group: the comparison ("gamma").
-      label: the value.
-      point: the setting.
-    """
-
-    group: str
-    label: str
-    point: Point
-
-
 def check(config: Mapping[str, Any]) -> None:
     """Raises UserError for the first setting that is out of range."""
     if config["budget"] not in BUDGETS:
@@ -62,18 +47,17 @@ def check(config: Mapping[str, Any]) -> None:
         )
     study.check_least(config, seeds=1, acting_episodes=1)
     for name in ("gamma", "alpha_factors", "candidates"):
-        if not all(isinstance(v, int | float) and v >= 0 for v in config[name]):
+        if min(config[name]) < 0:
             raise UserError(f"{name} are {config[name]}; expected numbers >= 0")
 
 
 def task_config(config: Mapping[str, Any], name: str, algorithm: str = "dtql") -> dict[str, Any]:
     """Returns the configuration of a run with the task's own settings."""
     own = config["settings"][name]
-    budget = copy.deepcopy(dict(own[config["budget"]]))
+    budget = dict(own[config["budget"]])
     settings = budget.pop("algorithm", {})
     found: Any = get_config(f"{own['task']},{budget.pop('preset', 'auto')},{algorithm}")
-    for field, value in budget.items():
-        found[field] = value
+    found.update(budget)
     for field, value in settings.items():
         if field in found.algorithm:
             found.algorithm[field] = value
@@ -92,64 +76,57 @@ def own_point(config: Mapping[str, Any], name: str, **changes: Any) -> Point:
     return Point(name, algorithm, static, traced)
 
 
-def compared(config: Mapping[str, Any], name: str) -> list[Compared]:
-    """Returns all values of all comparisons on a task, in order; points may repeat."""
+def compared(config: Mapping[str, Any], name: str) -> list[tuple[str, str, Point]]:
+    """Returns (comparison, value, point) of all comparisons on a task; points may repeat."""
 
     def point(**changes: Any) -> Point:
         return own_point(config, name, **changes)
 
     alpha = dict(point().traced)["alpha"]
-    found = [Compared("gamma", f"{g:g}", point(gamma=g)) for g in config["gamma"]]
-    found += [
-        Compared("alpha", f"{alpha * f:g}", point(alpha=alpha * f)) for f in config["alpha_factors"]
-    ]
-    found += [Compared("policy", kind, point(policy=kind, gamma=0.0)) for kind in config["policy"]]
+    found = [("gamma", f"{g:g}", point(gamma=g)) for g in config["gamma"]]
+    found += [("alpha", f"{alpha * f:g}", point(alpha=alpha * f)) for f in config["alpha_factors"]]
+    found += [("policy", kind, point(policy=kind, gamma=0.0)) for kind in config["policy"]]
     for algorithm in config["objective"]:
         if algorithm == "dtql":
             implicit = point(policy="implicit", gamma=0.0)
-            found.append(Compared("objective", "trust region", point()))
-            found.append(Compared("objective", "trust region, implicit policy", implicit))
+            found.append(("objective", "trust region", point()))
+            found.append(("objective", "trust region, implicit policy", implicit))
         else:
             other = point(algorithm=algorithm, alpha=config["kl_alpha"])
-            found.append(Compared("objective", "KL, implicit policy", other))
+            found.append(("objective", "KL, implicit policy", other))
     for field in ("weighting", "value_target"):
-        found += [Compared(field, value, point(**{field: value})) for value in config[field]]
+        found += [(field, value, point(**{field: value})) for value in config[field]]
     return found
 
 
-def jobs(config: Mapping[str, Any], names: Sequence[str]) -> list[Job]:
-    """Returns one job for each program on each task; its members are its points times seeds."""
+def plan(config: Mapping[str, Any], names: Sequence[str]) -> dict[Point, Job]:
+    """Returns the job that trains each point; a job's members are its points times seeds."""
     programs: dict[tuple[Any, ...], list[Point]] = {}
     for name in names:
-        for each in compared(config, name):
-            points = programs.setdefault(each.point.program, [])
-            if each.point not in points:
-                points.append(each.point)
-    found = []
+        for _, _, point in compared(config, name):
+            points = programs.setdefault(point.program, [])
+            if point not in points:
+                points.append(point)
+    found = {}
     for number, points in enumerate(programs.values()):
-        first = points[0]
-        own = task_config(config, first.task, first.algorithm)
-        # gamma must be above 0 in the configuration of a population with an NLL
-        own["algorithm"] |= dict(first.static) | dict(first.traced)
-        seeds = [config["seed"] + i for i in range(config["seeds"])]
-        members = tuple(Member(seed, dict(p.traced)) for p in points for seed in seeds)
-        words = [first.algorithm, *(str(v) for _, v in first.static)]
-        words += ["gamma0"] * (dict(first.traced).get("gamma") == 0.0)
-        settings = {f"algorithm.{field}": value for field, value in first.static}
-        name = f"{number:02d}-{first.task}-{'-'.join(words)}"
-        found.append(Job(name, own, members, settings))
+        job = _job(config, number, points)
+        found |= dict.fromkeys(points, job)
     return found
 
 
-def job_of(all_jobs: Sequence[Job], config: Mapping[str, Any], point: Point) -> Job:
-    """Returns the job that trains a point."""
-    settings = {f"algorithm.{field}": value for field, value in point.static}
-    task = config["settings"][point.task]["task"]
-    return next(
-        job
-        for job in all_jobs
-        if job.config["task"] == task
-        and job.config["algorithm"]["name"] == point.algorithm
-        and job.settings == settings
-        and any(member.settings == dict(point.traced) for member in job.members)
-    )
+def _job(config: Mapping[str, Any], number: int, points: Sequence[Point]) -> Job:
+    task, algorithm, static, traced = points[0]
+    own = task_config(config, task, algorithm)
+    # gamma must be above 0 in the configuration of a population with an NLL
+    own["algorithm"] |= dict(static) | dict(traced)
+    seeds = [config["seed"] + i for i in range(config["seeds"])]
+    members = tuple(Member(seed, dict(point.traced)) for point in points for seed in seeds)
+    words = [algorithm, *(str(value) for _, value in static)]
+    words += ["gamma0"] * (dict(traced).get("gamma") == 0.0)
+    settings = {f"algorithm.{field}": value for field, value in static}
+    return Job(f"{number:02d}-{task}-{'-'.join(words)}", own, members, settings)
+
+
+def jobs(planned: Mapping[Point, Job]) -> list[Job]:
+    """Returns the jobs of a plan, in order."""
+    return list({job.name: job for job in planned.values()}.values())

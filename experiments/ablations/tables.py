@@ -9,6 +9,7 @@ from dtql_jax.commands.sweeps.plan import Job
 from dtql_jax.commands.tables import plus_minus
 from experiments import study
 from experiments.ablations import points
+from experiments.ablations.points import Point
 
 TITLES = {
     "gamma": "Gamma, the weight of the NLL",
@@ -22,45 +23,36 @@ TITLES = {
 Row = dict[str, Any]
 
 
-def row(task: str, group: str, label: str, own: bool, scores: Sequence[float] | np.ndarray) -> Row:
-    """Returns one row.
+def _row(task: str, group: str, label: str, own: bool, scores: Sequence[float] | np.ndarray) -> Row:
+    """Returns one row from scores [P], each seed's mean over its episodes.
 
-    Args:
-      task: its name in the study.
-      group: the comparison.
-      label: the compared value.
-      own: whether this is the task's own setting, which is part of several groups.
-      scores: [P], each seed's mean over its episodes.
+    `group` is the comparison, `label` the compared value. `own` marks the task's own setting, which
+    is part of several groups.
     """
     mean, error = study.over_seeds(scores)
-    return {
-        "task": task,
-        "group": group,
-        "label": label,
-        "own": own,
-        "mean": mean,
-        "standard_error": error,
-        "scores_by_seed": [float(score) for score in scores],
-    }
+    row = {"task": task, "group": group, "label": label, "own": own, "mean": mean}
+    return row | {"standard_error": error, "scores_by_seed": [float(score) for score in scores]}
 
 
 def trained(
-    config: Mapping[str, Any], names: Sequence[str], jobs: Sequence[Job], summaries: Mapping
+    config: Mapping[str, Any],
+    names: Sequence[str],
+    planned: Mapping[Point, Job],
+    summaries: Mapping[str, Any],
 ) -> list[Row]:
     """Returns the rows of all comparisons; `summaries` has each job's by its name."""
     rows = []
     for name in names:
         own = points.own_point(config, name)
         for group, label, point in points.compared(config, name):
-            job = points.job_of(jobs, config, point)
-            settings = dict(point.traced)
+            job, settings = planned[point], dict(point.traced)
             members = [m for m in summaries[job.name]["members"] if m["settings"] == settings]
-            found = row(name, group, label, point == own, [m["score"] for m in members])
-            found["settings"] = dict(point.static) | settings
-            found["algorithm"] = point.algorithm
-            found["diverged"] = sum(m["diverged"] is not None for m in members)
-            found["job"] = job.name
-            rows.append(found)
+            row = _row(name, group, label, point == own, [m["score"] for m in members])
+            row["settings"] = dict(point.static) | settings
+            row["algorithm"] = point.algorithm
+            row["diverged"] = sum(m["diverged"] is not None for m in members)
+            row["job"] = job.name
+            rows.append(row)
     return rows
 
 
@@ -78,21 +70,23 @@ def acted(
     for (selection, number), scores in found.items():
         label = f"{number:,}" + ("" if number == 1 else f" {selection}")
         is_own = (selection, number) == (own["action_selection"], own["num_candidates"])
-        values = row(task, "acting", label, is_own, scores.mean(axis=1))
-        rows.append(values | {"selection": selection, "candidates": number})
+        row = _row(task, "acting", label, is_own, scores.mean(axis=1))
+        rows.append(row | {"selection": selection, "candidates": number})
     return rows
 
 
 def setup(
-    config: Mapping[str, Any], names: Sequence[str], jobs: Sequence[Job], summaries: Mapping
+    config: Mapping[str, Any],
+    names: Sequence[str],
+    planned: Mapping[Point, Job],
+    summaries: Mapping[str, Any],
 ) -> list[str]:
     """Returns one line for each task: its data and its budget."""
     lines = []
     for name in names:
         point = points.own_point(config, name)
-        job = points.job_of(jobs, config, point)
-        summary, own, traced = summaries[job.name], job.config, dict(point.traced)
-        algorithm = own["algorithm"]
+        job, traced = planned[point], dict(point.traced)
+        summary, own, algorithm = summaries[job.name], job.config, job.config["algorithm"]
         lines.append(
             f"- **{name}**: {summary['score_name']} on {summary['dataset_id']} (source "
             f"{summary['source']}), {own['pretrain_steps']:,} + {own['train_steps']:,} updates of "
@@ -124,8 +118,8 @@ def markdown(rows: Sequence[Row], names: Sequence[str]) -> str:
     return "\n\n".join(parts)
 
 
-def _cell(found: Row) -> str:
-    digits = 0 if abs(found["mean"]) >= 200 else 1
-    text = plus_minus(found["mean"], found["standard_error"], digits)
-    text += f" ({found['diverged']} diverged)" if found.get("diverged") else ""
-    return f"**{text}**" if found["own"] else text
+def _cell(row: Row) -> str:
+    digits = 0 if abs(row["mean"]) >= 200 else 1
+    text = plus_minus(row["mean"], row["standard_error"], digits)
+    text += f" ({row['diverged']} diverged)" if row.get("diverged") else ""
+    return f"**{text}**" if row["own"] else text

@@ -12,12 +12,9 @@ may be added. With --runs nothing is trained: every finished run in those folder
 becomes a row. Writes table.md, table.json, table.png (learning curves) and run.json into --out.
 """
 
-import contextlib
-import gc
 from pathlib import Path
 from typing import Any
 
-import jax
 from absl import flags
 
 from dtql_jax.commands import cli
@@ -43,7 +40,6 @@ def define(argv: list[str]) -> None:
     flags.DEFINE_string("folder", None, "Folder of the runs; by default runs/table-PRESET.")
     flags.DEFINE_list("runs", [], "Folders with finished runs; shows them and trains nothing.")
     flags.DEFINE_boolean("dry_run", False, "Only say what would be run and how long it takes.")
-    flags.DEFINE_boolean("estimate", True, "Measure first how long it takes.")
 
 
 def run() -> int:
@@ -78,28 +74,17 @@ def run() -> int:
         s.display.say(f"{len(runs)} runs in {folder}, {len(runs) - len(pending)} of them finished")
         for line in remarks["Not available"]:
             s.display.say(f"left out: {line}")
-        if pending and (values.estimate or values.dry_run):
-            s.display.start("measure")
-            for line in estimate.lines(pending, estimate.costs(pending, folder, s.display.say)):
-                s.display.result(line)
         if values.dry_run:
+            s.display.start("measure")
+            for line in estimate.lines(pending, estimate.costs(pending, s.display.say)):
+                s.display.result(line)
             return 0
         failed: list[str] = []
-        with contextlib.ExitStack() as at_the_end:
-            # the table is written too when the user stops the command
-            folder.mkdir(parents=True, exist_ok=True)
-            at_the_end.callback(
-                lambda: _write(s, results.read_runs([folder]), remarks | {"Failed": failed})
-            )
-            for number, one in enumerate(pending, 1):
-                s.display.say(f"run {number} of {len(pending)}: {one.folder}")
-                try:
-                    s.train(folder / one.folder, one.config)
-                except cli.StuckError as error:  # the other runs do not depend on it
-                    failed.append(f"{one.folder}: {error}")
-                    s.display.warn(failed[-1])
-                jax.clear_caches()  # frees the programs and arrays of the finished run
-                gc.collect()
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            s.train_all([(folder / one.folder, one.config, None) for one in pending], failed)
+        finally:  # the table is written too when the user stops the command
+            _write(s, results.read_runs([folder]), remarks | {"Failed": failed})
     return cli.STUCK if failed else 0
 
 

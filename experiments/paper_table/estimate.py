@@ -1,13 +1,9 @@
 """Estimates how long the table's runs take on this device from a few measured updates and steps.
 
-Runs of the same algorithm and sizes cost the same, so each kind is measured once and kept in
-costs.json.
+Runs of the same algorithm and sizes cost the same, so each kind is measured once.
 """
 
-import json
-import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,12 +12,10 @@ from dtql_jax.commands import runner
 from dtql_jax.datasets.sources import GeneratedSource
 from dtql_jax.training.device import describe_device
 from dtql_jax.training.progress import duration
-from dtql_jax.training.run_folder import write_json
 from dtql_jax.types import Transition
 from experiments import study
 from experiments.paper_table.plan import PlannedRun
 
-COSTS = "costs.json"
 _ROWS = 4_096  # of random data
 _ACTIONS = 8  # observations of each member in one measured call of the policy
 _STEPS = 40  # of the simulator
@@ -92,39 +86,26 @@ def _step_seconds(spec: Any) -> float:
     env = make_env(spec)
     env.reset(seed=0)
     env.action_space.seed(0)
-    spent = 0.0
-    for _ in range(_STEPS):
-        action = env.action_space.sample()
-        began = time.perf_counter()
-        _, _, terminated, truncated, _ = env.step(action)
-        spent += time.perf_counter() - began
+
+    def step() -> None:
+        _, _, terminated, truncated, _ = env.step(env.action_space.sample())
         if terminated or truncated:
             env.reset(seed=0)
+
+    seconds = study.median_seconds(step, _STEPS)
     env.close()
-    return spent / _STEPS
+    return seconds
 
 
-def costs(
-    runs: Sequence[PlannedRun], folder: Path, report: Callable[[str], None]
-) -> dict[str, Cost]:
-    """Returns the cost of each kind of run, measured now or earlier on the same device.
-
-    Args:
-      runs: that are still to be trained.
-      folder: of the table's runs; keeps the measurements.
-      report: receives a line for each measurement.
-    """
-    path, device = folder / COSTS, describe_device()
-    stored = json.loads(path.read_text()) if path.exists() else {"device": None}
-    known: dict[str, Any] = stored["kinds"] if stored["device"] == device else {}
+def costs(runs: Sequence[PlannedRun], report: Callable[[str], None]) -> dict[str, Cost]:
+    """Measures the cost of each kind of run; `report` receives a line for each measurement."""
+    found = {}
     for run in runs:
         kind = kind_of(run)
-        if kind not in known:
+        if kind not in found:
             report(f"measuring {kind}")
-            known[kind] = measure(run)._asdict()
-            folder.mkdir(parents=True, exist_ok=True)
-            write_json(path, {"device": device, "kinds": known})
-    return {kind: Cost(**cost) for kind, cost in known.items()}
+            found[kind] = measure(run)
+    return found
 
 
 def parts_of(run: PlannedRun, cost: Cost) -> dict[str, float]:

@@ -31,8 +31,8 @@ COLUMNS: dict[str, study.Column] = {
     "elsewhere in the data %": "elsewhere:.1%",
     "outside the data %": "outside:.1%",
     "at a seed's favourite of the two %": "favourite:.1%",
-    "upper right by seed %": training.by_seed("upper_right_by_seed"),
-    "lower left by seed %": training.by_seed("lower_left_by_seed"),
+    "upper right by seed %": study.by_seed("upper_right_by_seed"),
+    "lower left by seed %": study.by_seed("lower_left_by_seed"),
 }
 
 

@@ -44,7 +44,7 @@ COLUMNS: dict[str, study.Column] = {
     "lower way %": "lower:.1%",
     "neither %": "neither:.1%",
     "a seed's favourite way %": "favourite:.1%",
-    "upper way by seed %": training.by_seed("upper_by_seed"),
+    "upper way by seed %": study.by_seed("upper_by_seed"),
     "steps to goal": "steps:.0f",
 }
 

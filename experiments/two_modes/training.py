@@ -50,8 +50,3 @@ def updates(config: Mapping[str, Any], name: str) -> int:
     """Returns the updates of an algorithm, pretraining included."""
     entry = config["algorithms"][name]
     return entry["pretrain_steps"] + entry["train_steps"]
-
-
-def by_seed(key: str) -> Any:
-    """Returns a table's column of each seed's share, in percent."""
-    return lambda row: "-" if row[key] is None else " ".join(f"{100 * x:.0f}" for x in row[key])

@@ -1,4 +1,4 @@
-"""The ablations: what the issue lists is compared, what is traced is one population, the files."""
+"""The ablations: compared settings, populations of traced settings, tables and figure."""
 
 import json
 import os
@@ -19,10 +19,10 @@ NAMES = list(CONFIG["tasks"])
 
 
 def labels(name: str, group: str) -> list[str]:
-    return [c.label for c in points.compared(CONFIG, name) if c.group == group]
+    return [label for own, label, _ in points.compared(CONFIG, name) if own == group]
 
 
-def test_the_tables_have_what_was_asked_for() -> None:
+def test_the_compared_settings() -> None:
     domains = [CONFIG["settings"][name]["task"].partition("-")[0] for name in NAMES]
     assert domains == ["pointmaze", "hopper", "antmaze"]
     assert CONFIG["seeds"] == 5
@@ -33,10 +33,9 @@ def test_the_tables_have_what_was_asked_for() -> None:
         assert labels(name, "policy") == ["gaussian", "deterministic", "implicit"]
         assert labels(name, "weighting") == ["edm", "elbo"]
         assert labels(name, "value_target") == ["online", "target"]
-        algorithms = [
-            c.point.algorithm for c in points.compared(CONFIG, name) if c.group == "objective"
-        ]
-        assert set(algorithms) == {"dtql", "dql_kl"}
+        found = points.compared(CONFIG, name)
+        algorithms = {point.algorithm for group, _, point in found if group == "objective"}
+        assert algorithms == {"dtql", "dql_kl"}
     assert acting.variants(CONFIG) == [
         *(("softmax", n) for n in (1, 16, 128, 1024)),
         *(("argmax", n) for n in (16, 128, 1024)),
@@ -57,10 +56,10 @@ def test_each_task_keeps_its_own_settings() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_traced_settings_are_one_population(name: str) -> None:
-    jobs = points.jobs(CONFIG, [name])
-    compared = points.compared(CONFIG, name)
-    distinct = {(c.point.algorithm, c.point.static, c.point.traced) for c in compared}
-    assert sum(len(job.members) for job in jobs) == 5 * len(distinct)
+    planned = points.plan(CONFIG, [name])
+    jobs = points.jobs(planned)
+    assert set(planned) == {point for _, _, point in points.compared(CONFIG, name)}
+    assert sum(len(job.members) for job in jobs) == 5 * len(planned)
     # every program is there once: static settings and whether there is an NLL
     programs = [
         (
@@ -87,10 +86,10 @@ def test_traced_settings_are_one_population(name: str) -> None:
         # a program without the NLL has no member with one
         if job.config["algorithm"].get("gamma") == 0.0:
             assert {m.settings.get("gamma", 0.0) for m in job.members} == {0.0}
-    for each in compared:
-        job = points.job_of(jobs, CONFIG, each.point)
-        assert job.config["algorithm"]["name"] == each.point.algorithm
-        for field, value in each.point.static:
+    for point, job in planned.items():
+        assert job.config["algorithm"]["name"] == point.algorithm
+        assert dict(point.traced) in [member.settings for member in job.members]
+        for field, value in point.static:
             assert job.config["algorithm"][field] == value
 
 
@@ -123,9 +122,9 @@ def summaries_of(jobs: list[Any]) -> dict[str, Any]:
 
 
 def test_rows_tables_and_figure(tmp_path: Path) -> None:
-    jobs = points.jobs(CONFIG, NAMES)
-    summaries = summaries_of(jobs)
-    rows = tables.trained(CONFIG, NAMES, jobs, summaries)
+    planned = points.plan(CONFIG, NAMES)
+    summaries = summaries_of(points.jobs(planned))
+    rows = tables.trained(CONFIG, NAMES, planned, summaries)
     found = {(r["task"], r["group"], r["label"]): r for r in rows}
     gamma = found["pointmaze", "gamma", "0.5"]
     assert gamma["scores_by_seed"] == [10.5, 11.5, 12.5, 13.5, 14.5]
@@ -146,9 +145,9 @@ def test_rows_tables_and_figure(tmp_path: Path) -> None:
     text = "\n".join(" ".join(line.split()) for line in lines)  # without the padding
     assert "| 0.5 | 12.5 ± 0.7 | 52.5 ± 0.7 | 12.5 ± 0.7 |" in text
     assert text.count("## ") == 7 and "| 0.1: 4.0 ± 0.7 | 0.5: 7.0 ± 0.7 |" in text
-    assert len(tables.setup(CONFIG, NAMES, jobs, summaries)) == 3
+    assert len(tables.setup(CONFIG, NAMES, planned, summaries)) == 3
     names = dict.fromkeys(NAMES, "return")
-    figures.draw(rows, NAMES, names, tmp_path / "ablations.png", "by hand")
+    figures.draw(rows, names, tmp_path / "ablations.png", "by hand")
     assert (tmp_path / "ablations.png").read_bytes().startswith(b"\x89PNG")
 
 
