@@ -8,8 +8,8 @@ of actions. Writes theory.png, table.md, table.json (with all curves) and run.js
 denoisers are kept in OUT/cells and not trained again.
 """
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -44,20 +44,6 @@ COLUMNS: dict[str, study.Column] = {
 def _other_minima(row: study.Row) -> str:
     others = [f"{a:.3f}" for a in row["minima"] if abs(a - row["minimum"]) > 1e-9]
     return ", ".join(others) or "-"
-
-
-class Curve(NamedTuple):
-    """The trust-region loss of one denoiser.
-
-    Attributes:
-      weights: "edm" or "elbo", in the loss and in the denoiser's training.
-      seed: of the denoiser; None for the exact one.
-      values: [G] in nats, at the actions of `grid`.
-    """
-
-    weights: str
-    seed: int | None
-    values: np.ndarray
 
 
 def check(config: Mapping[str, Any]) -> None:
@@ -95,17 +81,27 @@ def compute(
 
 
 def rows_of(
-    config: Mapping[str, Any], mixture: Mixture, found: list[Curve]
+    config: Mapping[str, Any], mixture: Mixture, found: Mapping[str, study.Arrays]
 ) -> list[dict[str, Any]]:
-    """Returns one row of numbers for each curve."""
+    """Returns one row of numbers for each curve of {weights: result of `compute`}."""
     return [
         {
-            "weight": curve.weights.upper(),
-            "denoiser": "exact" if curve.seed is None else f"seed {curve.seed}",
-            **curves.numbers(grid(config), curve.values, mixture),
+            "weight": weights.upper(),
+            "denoiser": "exact" if seed is None else f"seed {seed}",
+            **curves.numbers(grid(config), values, mixture),
         }
-        for curve in found
+        for weights, seed, values in each_curve(config, found)
     ]
+
+
+def each_curve(
+    config: Mapping[str, Any], found: Mapping[str, study.Arrays]
+) -> Iterator[tuple[str, int | None, np.ndarray]]:
+    """Yields (weights, seed of the denoiser or None for the exact one, losses [G] in nats)."""
+    for weights, arrays in found.items():
+        yield weights, None, arrays["exact"]
+        for seed, values in enumerate(arrays["trained"], config["seed"]):
+            yield weights, seed, values
 
 
 def describe(config: Mapping[str, Any], mixture: Mixture) -> str:
@@ -133,16 +129,16 @@ def run() -> None:
     check(config)
     mixture = mixtures.make(config["mixture"])
     with study.Study("theory", config, f"{config['seeds']} denoisers of each weight") as s:
-        found: list[Curve] = []
-        for weights in WEIGHTINGS:
-            cell = s.cell(weights, config, lambda w=weights: compute(config, mixture, w, s.display))
-            found.append(Curve(weights, None, cell["exact"]))
-            for seed, values in enumerate(cell["trained"], config["seed"]):
-                found.append(Curve(weights, seed, values))
+        found = {
+            weights: s.cell(
+                weights, config, lambda w=weights: compute(config, mixture, w, s.display)
+            )
+            for weights in WEIGHTINGS
+        }
         rows, about = rows_of(config, mixture, found), describe(config, mixture)
         shown = [
-            {"weights": c.weights, "seed": c.seed, "nats": [round(float(x), 5) for x in c.values]}
-            for c in found
+            {"weights": weights, "seed": seed, "nats": [round(float(x), 5) for x in values]}
+            for weights, seed, values in each_curve(config, found)
         ]
         s.write(
             f"{about}\n\n{study.table(COLUMNS, rows)}",

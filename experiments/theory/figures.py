@@ -1,12 +1,11 @@
 """The figure of the study: one panel for each weight."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dtql_jax.diffusion.weighting import WEIGHTINGS
 from experiments import study
 from experiments.study import COLOURS, GREY, INK, LIGHT
 from experiments.theory.mixture import Mixture
@@ -20,44 +19,49 @@ _ABOVE, _BELOW = 5.2, 2.4  # nats shown above and below the highest mode's -log 
 _DENSITY = 1.2  # height of the density's highest mode, in nats of the vertical axis
 
 
-def draw(actions: np.ndarray, mixture: Mixture, found: Sequence[Any], path: Path) -> None:
+def draw(
+    actions: np.ndarray, mixture: Mixture, found: Mapping[str, study.Arrays], path: Path
+) -> None:
     """Draws -log p, the losses of the exact and the trained denoisers, and their minima.
 
     Args:
       actions: [G], the grid.
       mixture: the data; its density is drawn along the bottom.
-      found: the study's curves.
+      found: {weights: {"exact": [G], "trained": [P, G]}}, losses in nats.
       path: of the PNG.
     """
     from matplotlib.lines import Line2D
 
-    figure, ((*panels,),) = study.new_figure(10.6, 4.9, 1, len(WEIGHTINGS), sharey=True)
+    figure, ((*panels,),) = study.new_figure(10.6, 4.9, 1, len(found), sharey="row")
     log_p = mixture.log_density(actions)
     bottom = -float(log_p.max()) - _BELOW
-    for axes, weights in zip(panels, WEIGHTINGS, strict=True):
+
+    def mark_minimum(axes: Any, curve: np.ndarray, marker: str, colour: str, size: int) -> int:
+        at = int(np.argmin(curve))
+        axes.plot(
+            actions[at], curve[at], marker, color=colour, markersize=size,
+            markeredgecolor="white", markeredgewidth=0.8, zorder=6,
+        )  # fmt: skip
+        return at
+
+    for axes, (weights, curves) in zip(panels, found.items(), strict=True):
+        exact = curves["exact"]
         axes.grid(False)
-        own = [curve for curve in found if curve.weights == weights]
         _density(axes, actions, mixture, bottom)
         axes.plot(actions, -log_p, color=INK, linewidth=3.4, alpha=0.35, label="$-\\log\\,p(a|s)$")
-        exact, *trained = own
-        for curve in trained:
-            label = "trained denoisers" if curve is trained[-1] else None
-            axes.plot(actions, curve.values, color=_TRAINED, linewidth=1.1, alpha=0.75, label=label)
+        for i, curve in enumerate(curves["trained"]):
+            label = None if i else "trained denoisers"
+            axes.plot(actions, curve, color=_TRAINED, linewidth=1.1, alpha=0.75, label=label)
+        dashes = (0, (5, 2))
         axes.plot(
-            actions, exact.values, color=_EXACT, linewidth=1.8, linestyle=(0, (5, 2)),
-            label="exact denoiser",
-        )  # fmt: skip
-        for curve in own:
-            marker, colour, size = ("*", _EXACT, 14) if curve is exact else ("v", _TRAINED, 7)
-            at = int(np.argmin(curve.values))
-            axes.plot(
-                actions[at], curve.values[at], marker, color=colour, markersize=size,
-                markeredgecolor="white", markeredgewidth=0.8, zorder=6,
-            )  # fmt: skip
-        at = int(np.argmin(exact.values))
+            actions, exact, color=_EXACT, linewidth=1.8, linestyle=dashes, label="exact denoiser"
+        )
+        at = mark_minimum(axes, exact, "*", _EXACT, 14)
+        for curve in curves["trained"]:
+            mark_minimum(axes, curve, "v", _TRAINED, 7)
         axes.annotate(
-            f"minimum at {actions[at]:.3f}", (actions[at], exact.values[at]),
-            (0, 11 if exact.values[at] > 0.0 else -18),
+            f"minimum at {actions[at]:.3f}", (actions[at], exact[at]),
+            (0, 11 if exact[at] > 0.0 else -18),
             textcoords="offset points", ha="center", fontsize=9, color=_EXACT,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0, "alpha": 0.85},
         )  # fmt: skip

@@ -138,11 +138,8 @@ def test_wrong_settings_are_named() -> None:
 def test_table_and_picture(tmp_path: Path) -> None:
     config = theory_config.get_config().to_dict() | {"grid": 101}
     actions = theory.grid(config)
-    found = [
-        theory.Curve(weights, seed, -MIXTURE.log_density(actions) + 0.1)
-        for weights in ("edm", "elbo")
-        for seed in (None, 0, 1)
-    ]
+    curve = -MIXTURE.log_density(actions) + 0.1
+    found = {w: {"exact": curve, "trained": np.stack([curve, curve])} for w in ("edm", "elbo")}
     rows = theory.rows_of(config, MIXTURE, found)
     assert [row["denoiser"] for row in rows] == ["exact", "seed 0", "seed 1"] * 2
     assert len(study.table(theory.COLUMNS, rows).splitlines()) == 8
