@@ -31,7 +31,7 @@ def groups(rows: Sequence[Row]) -> list[list[Row]]:
 
 def name(row: Row) -> str:
     """Returns an algorithm's name as written in the table and the figure."""
-    return NAMES.get(row["algorithm"], row["algorithm"])
+    return NAMES.get(row["algorithm"]) or row["algorithm"]
 
 
 def score_text(row: Row) -> str:
