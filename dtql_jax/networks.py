@@ -19,13 +19,9 @@ LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
 
 
 class TimeEmbedding(nn.Module):
-    """Sinusoidal features of a scalar, then Linear, Mish, Linear: [...] -> [..., dim].
+    """Sinusoidal features of a scalar, then Linear, Mish, Linear: [...] -> [..., dim]."""
 
-    Attributes:
-      dim: number of sinusoidal features (even) and of outputs; the hidden layer has 2 * dim.
-    """
-
-    dim: int = 16
+    dim: int = 16  # sinusoidal features (even) and outputs; the hidden layer has 2 * dim
 
     @nn.compact
     def __call__(self, time: Array) -> jax.Array:
@@ -113,19 +109,12 @@ def squash(mean: Array, log_std: Array, eps: Array, max_action: float) -> jax.Ar
 
 
 class Critic(nn.Module):
-    """One Q function: observations [..., O], actions [..., A] -> [...].
-
-    Attributes:
-      hidden_dim: width.
-      depth: hidden layers.
-      layer_norm: whether a LayerNorm precedes each activation, as in DTQL.
-      activation: Mish; IQL uses ReLU.
-    """
+    """One Q function: observations [..., O], actions [..., A] -> [...]."""
 
     hidden_dim: int = 256
-    depth: int = 3
-    layer_norm: bool = True
-    activation: Callable[[jax.Array], jax.Array] = mish
+    depth: int = 3  # hidden layers
+    layer_norm: bool = True  # before each activation, as in DTQL
+    activation: Callable[[jax.Array], jax.Array] = mish  # IQL uses ReLU
 
     @nn.compact
     def __call__(self, observations: Array, actions: Array) -> jax.Array:
@@ -139,10 +128,7 @@ class Critic(nn.Module):
 
 
 class DoubleCritic(nn.Module):
-    """Q1 and Q2 as one module with a leading axis of 2 on every parameter: -> [2, ...].
-
-    The attributes are those of `Critic`.
-    """
+    """Q1 and Q2, two `Critic`s with a leading axis of 2 on every parameter: -> [2, ...]."""
 
     hidden_dim: int = 256
     depth: int = 3
@@ -238,18 +224,12 @@ class ResidualDenoiser(nn.Module):
     Call: noised actions [..., A], observations [..., O], time [...] -> noise [..., A]; in training
     also `kept`, booleans [..., num_blocks, hidden_dim], the inputs of each block that dropout
     keeps.
-
-    Attributes:
-      hidden_dim: width; each block is four times as wide inside.
-      num_blocks: residual blocks.
-      time_dim: learnable Fourier features; the time MLP has 2 * time_dim units in both layers.
-      dropout: share of a block's inputs that is dropped in training.
     """
 
-    hidden_dim: int = 256
+    hidden_dim: int = 256  # each block is four times as wide inside
     num_blocks: int = 3
-    time_dim: int = 64
-    dropout: float = 0.1
+    time_dim: int = 64  # learnable Fourier features; the time MLP has 2 * time_dim units
+    dropout: float = 0.1  # share of a block's inputs that is dropped in training
 
     @nn.compact
     def __call__(

@@ -20,23 +20,14 @@ Network = Callable[[Array, Array, Array], Array]
 
 
 class Schedule(NamedTuple):
-    """A noise schedule and what follows from it, each [N], float32.
+    """A noise schedule, each [N] float32: x_t = signal * x_0 + noise * eps."""
 
-    Attributes:
-      betas: variance added by step t.
-      signal: sqrt(abar_t), abar_t = prod of 1 - beta up to t: x_t = signal * x_0 + noise * eps.
-      noise: sqrt(1 - abar_t).
-      mean_x0: weight of x_0 in the posterior mean of x_{t-1} (equation 7).
-      mean_xt: weight of x_t in it.
-      std: standard deviation of the posterior, 0 at t = 0.
-    """
-
-    betas: np.ndarray
-    signal: np.ndarray
-    noise: np.ndarray
-    mean_x0: np.ndarray
-    mean_xt: np.ndarray
-    std: np.ndarray
+    betas: np.ndarray  # variance added by step t
+    signal: np.ndarray  # sqrt(abar_t), abar_t = prod of 1 - beta up to t
+    noise: np.ndarray  # sqrt(1 - abar_t)
+    mean_x0: np.ndarray  # weight of x_0 in the posterior mean of x_{t-1} (equation 7)
+    mean_xt: np.ndarray  # weight of x_t in it
+    std: np.ndarray  # standard deviation of the posterior, 0 at t = 0
 
 
 def vp_schedule(num_steps: int) -> Schedule:
@@ -68,13 +59,7 @@ def epsilon_loss(
 ) -> Array:
     """Mean over batch and action dimensions of (network(x_t) - eps)^2 (equation 14).
 
-    Args:
-      network: predicts the noise.
-      schedule: of N steps.
-      actions: [B, A].
-      observations: [B, O].
-      timestep: [B] integers in [0, N).
-      noise: eps [B, A], standard normal.
+    Shapes: actions [B, A], observations [B, O], timestep [B] integers in [0, N), noise eps [B, A].
     """
     signal = jnp.asarray(schedule.signal)[timestep][..., None]
     scale = jnp.asarray(schedule.noise)[timestep][..., None]
@@ -84,15 +69,10 @@ def epsilon_loss(
 
 
 class ChainNoise(NamedTuple):
-    """The random numbers of one reverse chain, standard normal.
+    """The random numbers of one reverse chain, standard normal."""
 
-    Attributes:
-      initial: x_N, [..., A].
-      steps: [..., N, A] in the order of use, from t = N-1 down to 0; the last is not used.
-    """
-
-    initial: Array
-    steps: Array
+    initial: Array  # x_N, [..., A]
+    steps: Array  # [..., N, A] in the order of use, from t = N-1 down to 0; the last is not used
 
 
 def chain_noise(key: Array, num_steps: int, shape: tuple[int, ...]) -> ChainNoise:
@@ -115,13 +95,13 @@ def sample(
 
     Args:
       network: predicts the noise.
-      schedule: of N steps.
+      schedule: noise schedule of N steps.
       observations: [..., O].
       noise: the chain's only randomness.
       max_action: bound of the action space.
-      clip: what is kept within +-max_action. "x0" (Diffusion-QL): the x_0 that each step predicts,
-        before the posterior mean (equation 7) is taken, noise of the posterior's deviation.
-        "xt" (IDQL): each x_{t-1}, its mean as in algorithm 2, noise of deviation sqrt(beta_t).
+      clip: "x0" (Diffusion-QL) clips the x_0 that each step predicts, before the posterior mean
+        (equation 7), and adds noise of the posterior's deviation. "xt" (IDQL) clips each x_{t-1},
+        with the mean of algorithm 2 and noise of deviation sqrt(beta_t).
 
     Returns:
       Actions [..., A] within +-max_action.

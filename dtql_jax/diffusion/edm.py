@@ -109,7 +109,7 @@ def sample(
     num_steps: int = 18,
     heun: bool = True,
 ) -> Array:
-    """Samples the diffusion policy by the probability-flow ODE (algorithm 1 without churn).
+    """Samples actions [..., A] by the probability-flow ODE (algorithm 1 without churn).
 
     Args:
       network: the raw F.
@@ -118,9 +118,6 @@ def sample(
       max_action: bound of the clipped D, or None.
       num_steps: noise levels; 2 * num_steps - 1 network calls with Heun, num_steps with Euler.
       heun: second-order correction; False is Euler's method.
-
-    Returns:
-      Actions [..., A].
     """
     levels = sampling_levels(num_steps)
 

@@ -138,13 +138,11 @@ class Evaluator:
         """Plays `episodes` episodes with every member.
 
         Args:
-          policy: (observations [P, E, O] float32, episodes [P, E] int32, steps [P, E] int32)
-            -> actions [P, E, A], which are clipped to the action space. A policy that draws
+          policy: see `Policy`; its actions are clipped to the action space. A policy that draws
             random numbers should derive them from episode and step (from 0), so that an action
             does not depend on its place in the batch. Rows beyond a member's active environments
-            repeat one of its rows; their actions are ignored. E takes at most six values, those
-            of `batch_widths(min(num_envs, episodes))`, so that a jitted policy compiles few
-            shapes.
+            repeat one of its rows; their actions are ignored. E takes the few values of
+            `batch_widths`, so that a jitted policy compiles few shapes.
           episodes: N, episodes a member. Environment j plays j, j + num_envs, ...
           record: number of first episodes of each member whose trajectories are kept.
           progress: called with (episodes done, episodes in all) whenever some end.

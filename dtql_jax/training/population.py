@@ -43,15 +43,9 @@ def init(algorithm: Algorithm, placement: Placement, keys: Array, sample: Transi
 def set_hyperparameters(
     placement: Placement, state: Any, values: Mapping[str, Sequence[float]]
 ) -> Any:
-    """Gives each member its own hyperparameters.
+    """Gives each member its own hyperparameters, {name: one number for each of the P members}.
 
-    Args:
-      placement: placement of the members.
-      state: [places, ...] with a field `config`, a dataclass with traced fields.
-      values: {name: one number for each of the P members}.
-
-    Raises:
-      UserError: the algorithm has no such traced field, or the number of values is not P.
+    UserError where the algorithm has no such traced field, or the number of values is not P.
     """
     if not values:
         return state

@@ -56,13 +56,7 @@ class Placement:
         together: bool | None = None,
         share: int = 1,
     ) -> None:
-        """Places `members` on `devices`, by default all of all hosts.
-
-        Args:
-          members: P.
-          devices: devices that may be used.
-          together: see the attribute; None chooses by the platform.
-          share: devices (of one host) that share each batch.
+        """Places `members` on `devices`, by default all of all hosts; see the attributes.
 
         Raises:
           UserError: a host would have no member.
