@@ -17,6 +17,7 @@ from dtql_jax.training.checkpoint import Checkpoints
 from dtql_jax.training.progress import Progress
 from dtql_jax.training.trainer import Trainer, TrainerConfig
 from tests.algorithms import small
+from tests.training.fakes import Lines
 
 CALLS = 5  # updates in a call of the device, after which a member must have stopped
 
@@ -50,17 +51,6 @@ FAULTS = {
     "actions without a density": Fault("nll_loss", ("losses.py",), {"gamma": 1.0}, action=1.5),
     "a weight overflows": Fault("policy", NETWORKS, {"alpha": 3e38}),
 }
-
-
-class Lines(Progress):
-    """A display that keeps its warnings."""
-
-    def __init__(self) -> None:
-        super().__init__(quiet=True)
-        self.warnings: list[str] = []
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
 
 
 def make_trainer(

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dtql_jax.algorithms.base import Algorithm
+from dtql_jax.training.progress import Progress
 from dtql_jax.types import Array, Transition
 
 TRACES = {"pretrain": 0, "train": 0}
@@ -55,3 +56,14 @@ def data(rows: int = 200) -> Transition:
     actions = observations @ np.array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]], np.float32)
     ones = np.ones(rows, np.float32)
     return Transition(observations, actions, observations, ones, ones)
+
+
+class Lines(Progress):
+    """A display that keeps its warnings."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.warnings: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)

@@ -11,23 +11,11 @@ import pytest
 
 from dtql_jax.algorithms.base import Algorithm
 from dtql_jax.training import divergence
-from dtql_jax.training.progress import Progress
 from dtql_jax.training.trainer import Trainer, TrainerConfig
 from dtql_jax.types import Array, Transition
-from tests.training.fakes import data
+from tests.training.fakes import Lines, data
 
 SETTINGS = TrainerConfig(8, 0, 60, updates_per_call=7, log_every=10, eval_every=60)
-
-
-class Lines(Progress):
-    """A display that keeps its warnings."""
-
-    def __init__(self) -> None:
-        super().__init__(quiet=True)
-        self.warnings: list[str] = []
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
 
 
 @flax.struct.dataclass
