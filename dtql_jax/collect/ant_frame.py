@@ -43,44 +43,17 @@ def _tables() -> tuple[np.ndarray, ...]:
 _ORDER, _SIGNS, _MOTORS, _MOTOR_SIGNS = _tables()
 
 
-def view(ants: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rotates ants so that their directions are +x.
+def view_one(ant: np.ndarray, direction: tuple[float, float]) -> tuple[np.ndarray, int]:
+    """Rotates an ant so that its direction is +x.
 
     Args:
-      ants: [N, 27], the observation without x and y.
-      directions: [N, 2], of any length.
+      ant: [27], the observation without x and y.
+      direction: (x, y), of any length.
 
     Returns:
-      (rotated ants [N, 27], quarter turns [N] of their body frames).
+      (rotated ant [27], quarter turns of its body's frame).
     """
-    angles = np.arctan2(directions[:, 1], directions[:, 0])
-    w, x, y, z = ants[:, 1:5].T
-    headings = np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
-    quarters = np.round((angles - headings) / _QUARTER).astype(int) % 4
-    result = np.take_along_axis(ants, _ORDER[quarters], 1) * _SIGNS[quarters]
-    sin, cos = np.sin(-angles / 2), np.cos(-angles / 2)
-    w, x, y, z = cos * w - sin * z, cos * x - sin * y, cos * y + sin * x, cos * z + sin * w
-    sin, cos = np.sin(quarters * _QUARTER / 2), np.cos(quarters * _QUARTER / 2)
-    w, x, y, z = w * cos - z * sin, x * cos + y * sin, y * cos - x * sin, z * cos + w * sin
-    result[:, 1:5] = (np.where(w < 0, -1.0, 1.0) * np.stack([w, x, y, z])).T
-    for i, turns in ((13, angles), (16, quarters * _QUARTER)):
-        (x, y), sin, cos = ants[:, i : i + 2].T, np.sin(turns), np.cos(turns)
-        result[:, i], result[:, i + 1] = cos * x + sin * y, cos * y - sin * x
-    return result, quarters
-
-
-def actions_from_view(actions: np.ndarray, quarters: np.ndarray) -> np.ndarray:
-    """Converts actions in the rotated frame to the ants' own actions [N, 8].
-
-    Args:
-      actions: [N, 8], hip and ankle of each leg, in the order and with the signs of `view`.
-      quarters: [N], as returned by `view`.
-    """
-    return np.take_along_axis(actions, _MOTORS[quarters], 1) * _MOTOR_SIGNS[quarters]
-
-
-def view_one(ant: np.ndarray, direction: tuple[float, float]) -> tuple[np.ndarray, int]:
-    """Same as `view` for one ant, ten times as fast."""
+    # plain numbers, ten times as fast as numpy
     angle = math.atan2(direction[1], direction[0])
     w, x, y, z = ant[1:5].tolist()
     heading = math.atan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
@@ -97,6 +70,18 @@ def view_one(ant: np.ndarray, direction: tuple[float, float]) -> tuple[np.ndarra
     return result, quarter
 
 
-def action_from_view(action: np.ndarray, quarter: int) -> np.ndarray:
-    """Same as `actions_from_view` for one ant."""
-    return action[_MOTORS[quarter]] * _MOTOR_SIGNS[quarter]
+def view(ants: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Applies `view_one` to ants [N, 27] and directions [N, 2]."""
+    pairs = zip(ants, directions.tolist(), strict=True)
+    turned, quarters = zip(*(view_one(ant, tuple(way)) for ant, way in pairs), strict=True)
+    return np.stack(turned), np.array(quarters)
+
+
+def actions_from_view(actions: np.ndarray, quarters: np.ndarray) -> np.ndarray:
+    """Converts actions in the rotated frame to the ants' own actions.
+
+    Args:
+      actions: [..., 8], hip and ankle of each leg, in the order and with the signs of `view`.
+      quarters: [...], as returned by `view`.
+    """
+    return np.take_along_axis(actions, _MOTORS[quarters], -1) * _MOTOR_SIGNS[quarters]

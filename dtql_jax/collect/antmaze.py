@@ -25,11 +25,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dtql_jax.collect.ant_frame import action_from_view, view_one
-from dtql_jax.collect.pointmaze import Cell, free_cells, next_cells
+from dtql_jax.collect.ant_frame import actions_from_view, view_one
+from dtql_jax.collect.mazes import Cell, Paths
 from dtql_jax.collect.policies import BehaviourPolicy
 from dtql_jax.collect.recording import Behaviour
-from dtql_jax.errors import UserError
 
 if TYPE_CHECKING:
     import gymnasium
@@ -41,56 +40,18 @@ DIRECTION_LENGTH = 10.0
 POLICY_INPUTS, ACTIONS = 29, 8
 
 
-class Waypoints:
-    """Paths from any position in a maze to a goal, cell by cell."""
-
-    def __init__(
-        self,
-        maze_map: Sequence[Sequence],
-        cell_size: float,
-        middle: tuple[float, float] = (0.0, 0.0),
-    ):
-        """Prepares a maze.
-
-        Args:
-          maze_map: rows of cells in the order of decreasing y; 1 is a wall.
-          cell_size: edge length of a cell.
-          middle: position (x, y) of the centre of the map.
-        """
-        self.free = free_cells(maze_map)
-        self._map = maze_map
-        self._size = cell_size
-        self._left = middle[0] - len(maze_map[0]) * cell_size / 2
-        self._top = middle[1] + len(maze_map) * cell_size / 2
-        self._tables: dict[Cell, dict[Cell, Cell]] = {}
-
-    def cell(self, x: float, y: float) -> Cell:
-        """Returns the (row, column) of the cell that contains a position."""
-        return math.floor((self._top - y) / self._size), math.floor((x - self._left) / self._size)
-
-    def centre(self, cell: Cell) -> tuple[float, float]:
-        """Returns the position (x, y) of a cell's centre."""
-        row, column = cell
-        return self._left + (column + 0.5) * self._size, self._top - (row + 0.5) * self._size
+class Waypoints(Paths):
+    """Waypoints from any position in a maze to a goal."""
 
     def next(self, x: float, y: float, goal: tuple[float, float]) -> tuple[float, float]:
-        """Returns the next waypoint (x, y).
+        """Returns the next waypoint (x, y) from a position to a goal in a free cell.
 
-        Args:
-          x: position.
-          y: position.
-          goal: position in a free cell.
-
-        Returns:
-          The goal, in its own cell and the neighbouring cells; elsewhere the centre of the next
-          cell. Where (x, y) is more than a quarter of a cell away from the middle of the corridor,
-          the centre of its own cell.
+        It is the goal, in its own cell and the neighbouring cells; elsewhere the centre of the next
+        cell. Where (x, y) is more than a quarter of a cell away from the middle of the corridor, it
+        is the centre of its own cell.
         """
-        goal_cell = self.cell(*goal)
-        if goal_cell not in self._tables:
-            self._tables[goal_cell] = next_cells(self._map, goal_cell)
-        table = self._tables[goal_cell]
-        cell = self.cell(x, y)
+        goal_cell, cell = self.cell(*goal), self.cell(x, y)
+        table = self.towards(goal_cell)
         if cell not in table:
             # the ant leans over a wall: return to the nearest cell
             return self.centre(min(table, key=lambda c: math.dist(self.centre(c), (x, y))))
@@ -113,7 +74,7 @@ class D4rlAnt:
         maze = unwrapped.maze
         self.waypoints = Waypoints(maze.maze_map, maze.maze_size_scaling, maze.middle)
         self._rows = len(maze.maze_map)
-        (self.goal_cell,) = _marked(maze.maze_map)
+        self.goal_cell = _goal_cell(maze.maze_map)
         self._evaluation_goal = np.add(self.waypoints.centre(self.goal_cell), 0.75)
 
     def cell(self, row: int, column: int) -> Cell:
@@ -142,7 +103,7 @@ class D4rlAnt:
 
 
 class GymnasiumAnt:
-    """Resets and reads Gymnasium-Robotics' AntMaze_*-v4."""
+    """Resets and reads Gymnasium-Robotics' AntMaze_*-v4; methods as of `D4rlAnt`."""
 
     radius = 0.45
 
@@ -151,7 +112,7 @@ class GymnasiumAnt:
         maze = unwrapped.maze
         self.waypoints = Waypoints(maze.maze_map, maze.maze_size_scaling)
         self._noise = unwrapped.position_noise_range * maze.maze_size_scaling
-        (self.goal_cell,) = _marked(maze.maze_map)
+        self.goal_cell = _goal_cell(maze.maze_map)
 
     def cell(self, row: int, column: int) -> Cell:
         """Converts a cell of D4RL's maps; these maps are the same."""
@@ -185,6 +146,8 @@ class AntMazeBehaviour(Behaviour):
     back two to three times as often.
     """
 
+    description = f"breadth-first waypoints, goal-reaching policy, action noise {ACTION_NOISE}"
+    part_episodes = 32
     ends_with_task = False
 
     def __init__(
@@ -207,13 +170,7 @@ class AntMazeBehaviour(Behaviour):
         Raises:
           UserError: the policy has other sizes.
         """
-        sizes = policy.observation_dim, policy.action_dim
-        if sizes != (POLICY_INPUTS, ACTIONS):
-            raise UserError(
-                f"behaviour policy {policy.name} has {sizes[0]} inputs and {sizes[1]} actions; "
-                f"expected {POLICY_INPUTS} (27 numbers of the ant, 2 of the direction) and "
-                f"{ACTIONS}"
-            )
+        policy.check_sizes(POLICY_INPUTS, ACTIONS)
         gymnasium_robotics = env.spec is not None and env.spec.id.startswith("AntMaze")
         self._ant: Any = GymnasiumAnt(env) if gymnasium_robotics else D4rlAnt(env)
         self._policy = policy
@@ -250,7 +207,7 @@ class AntMazeBehaviour(Behaviour):
         if self._policy.frame == "direction":
             seen, quarter = view_one(ant, direction)
             action = self._policy.action(np.append(seen, (DIRECTION_LENGTH, 0.0)))
-            action = action_from_view(action, quarter)
+            action = actions_from_view(action, quarter)
         else:
             action = self._policy.action(np.concatenate([ant, direction]))
         noise = ACTION_NOISE * draws.standard_normal(ACTIONS, np.float32)
@@ -261,10 +218,11 @@ class AntMazeBehaviour(Behaviour):
         return math.dist(self._ant.split(observation)[0].tolist(), self._goal) <= self._ant.radius
 
 
-def _marked(maze_map: Sequence[Sequence]) -> list[Cell]:
-    return [
+def _goal_cell(maze_map: Sequence[Sequence]) -> Cell:
+    (cell,) = (
         (row, column)
         for row, line in enumerate(maze_map)
-        for column, cell in enumerate(line)
-        if cell == "g"
-    ]
+        for column, kind in enumerate(line)
+        if kind == "g"
+    )
+    return cell

@@ -7,29 +7,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dtql_jax.collect.antmaze import AntMazeBehaviour
-from dtql_jax.collect.pointmaze import ACTION_NOISE, Planner
+from dtql_jax.collect.pointmaze import PointMazeBehaviour
 from dtql_jax.collect.policies import BehaviourPolicy
 from dtql_jax.collect.recording import Behaviour
-from dtql_jax.errors import UserError, near_matches
 
 if TYPE_CHECKING:
     import gymnasium
 
 
-class PointMazeBehaviour(Behaviour):
-    """Acts with the planner of `collect.pointmaze`."""
-
-    def __init__(self, env: gymnasium.Env):
-        unwrapped: Any = env.unwrapped
-        self._planner = Planner(unwrapped.maze.maze_map)
-
-    def action(self, observation: dict[str, np.ndarray], draws: np.random.Generator) -> np.ndarray:
-        """Returns a noisy force, float32 [2]."""
-        return self._planner.action(observation["observation"], observation["desired_goal"], draws)
-
-
 class PolicyBehaviour(Behaviour):
     """Samples from a policy."""
+
+    description = "stochastic policy"
 
     def __init__(self, env: gymnasium.Env, policy: BehaviourPolicy):
         """Takes a policy for an environment with flat observations.
@@ -38,13 +27,7 @@ class PolicyBehaviour(Behaviour):
           UserError: the policy does not have the sizes of the environment.
         """
         spaces: Any = env
-        expected = spaces.observation_space.shape[0], spaces.action_space.shape[0]
-        if (policy.observation_dim, policy.action_dim) != expected:
-            raise UserError(
-                f"behaviour policy {policy.name} has {policy.observation_dim} inputs and "
-                f"{policy.action_dim} actions; environment {spaces.spec.id} has {expected[0]} and "
-                f"{expected[1]}"
-            )
+        policy.check_sizes(spaces.observation_space.shape[0], spaces.action_space.shape[0])
         self._policy = policy
 
     def action(self, observation: np.ndarray, draws: np.random.Generator) -> np.ndarray:
@@ -58,6 +41,8 @@ class RandomBehaviour(Behaviour):
     Each episode draws the number of steps and the spread of the actions.
     """
 
+    description = "random actions, each held for 10 to 70 steps"
+    part_episodes = 10
     _HOLDS, _SPREADS = (10, 20, 40, 70), (0.5, 1.0)
 
     def __init__(self, env: gymnasium.Env):
@@ -80,24 +65,12 @@ class RandomBehaviour(Behaviour):
         return self._held
 
 
-_BEHAVIOURS = {
+BEHAVIOURS = {
     "pointmaze": PointMazeBehaviour,
     "antmaze": AntMazeBehaviour,
     "policy": PolicyBehaviour,
     "random": RandomBehaviour,
 }
-
-# description of the behaviour in the metadata of a dataset
-DESCRIPTIONS = {
-    "pointmaze": f"breadth-first waypoints, PD controller, action noise {ACTION_NOISE}",
-    "antmaze": "breadth-first waypoints, goal-reaching policy, action noise 0.2",
-    "policy": "stochastic policy",
-    "random": "random actions, each held for 10 to 70 steps",
-}
-
-# Episodes in one part of a collection, the unit of work of a process, which a killed collection
-# loses: a few seconds.
-PART_EPISODES = {"pointmaze": 50, "antmaze": 32, "policy": 20, "random": 10}
 
 
 def make_behaviour(
@@ -106,15 +79,13 @@ def make_behaviour(
     """Returns a behaviour for an environment.
 
     Args:
-      name: "pointmaze", "antmaze", "policy" or "random".
+      name: key of `BEHAVIOURS`.
       env: the environment, its observations not flattened.
       policy: None for a behaviour without a policy.
       settings: keyword arguments of the class of the behaviour.
 
     Raises:
-      UserError: there is no such behaviour, or the policy does not fit the environment.
+      UserError: the policy does not fit the environment.
     """
-    if name not in _BEHAVIOURS:
-        raise UserError(f"unknown behaviour {name!r}: {near_matches(name, _BEHAVIOURS)}")
     arguments = () if policy is None else (policy,)
-    return _BEHAVIOURS[name](env, *arguments, **settings)
+    return BEHAVIOURS[name](env, *arguments, **settings)

@@ -11,26 +11,22 @@ of different policies never mixes.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib.metadata
 import pathlib
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from dtql_jax.collect import policies, pool
-from dtql_jax.collect.behaviours import DESCRIPTIONS, PART_EPISODES, make_behaviour
+from dtql_jax.collect.behaviours import BEHAVIOURS, make_behaviour
 from dtql_jax.collect.policies import BehaviourPolicy
 from dtql_jax.collect.pool import Plan
 from dtql_jax.datasets import store
 from dtql_jax.datasets.sources import GeneratedSource
 from dtql_jax.errors import UserError
-
-if TYPE_CHECKING:
-    import gymnasium
 
 Report = Callable[[str], None]
 Progress = Callable[[int, int], None]
@@ -57,14 +53,14 @@ def behaviour_files(source: GeneratedSource, behaviour_policy: str | None) -> li
     Raises:
       UserError: a policy is given for a behaviour that needs none.
     """
-    if not source.policy:
-        if behaviour_policy:
-            raise UserError(
-                f"{source.dataset_name} is collected by {DESCRIPTIONS[source.collector]}; "
-                f"--behaviour_policy={behaviour_policy} has no use there"
-            )
-        return []
-    return policies.policy_files(behaviour_policy, source.policy)
+    if source.policy:
+        return policies.policy_files(behaviour_policy, source.policy)
+    if behaviour_policy:
+        raise UserError(
+            f"{source.dataset_name} is collected by {BEHAVIOURS[source.collector].description}; "
+            f"--behaviour_policy={behaviour_policy} has no use there"
+        )
+    return []
 
 
 def ensure(
@@ -108,32 +104,36 @@ def ensure(
     name = dataset_id(source, transitions, seed, behaviour)
     if store.is_local(name):
         return name
-    collection = _Collection(
-        name,
-        source,
-        behaviour,
-        plans=make_plans(source, files, behaviour, transitions, seed),
-        folder=store.episodes_folder(name),
-        note="" if behaviour_policy else policies.shipped_note(source.policy),
-    )
-    root = store.datasets_root()  # `store.make` redirects Minari's store meanwhile
-
-    def write() -> None:
+    if behaviour:
+        _check_policies(source, behaviour)
+    plans = make_plans(source, files, behaviour, transitions, seed)
+    folder = store.episodes_folder(name)
+    with store.lock(name, report):
+        if store.is_local(name):
+            return name  # made by the process that held the lock before
         try:
-            collection.write(processes, _Bar(transitions, quiet, progress), report, root)
+            finished = pool.prepare(folder, plans)
+            ready = sum(
+                min(sum(parts.values()), plan.transitions)
+                for plan, parts in zip(plans, finished, strict=True)
+            )
+            seconds = (transitions - ready) / source.transitions_per_second
+            processes = processes or pool.choose_processes(seconds)
+            report(_cost(source, transitions, seed, ready, seconds / processes, processes))
+            with _progress(transitions, ready, quiet, progress) as advance:
+                pool.collect(folder, plans, finished, processes, advance)
+            with store.staging(name):
+                _write(name, source, behaviour, plans, folder, shipped=not behaviour_policy)
         except OSError as error:
             reason = " ".join(str(error).split())
             raise UserError(
-                f"collecting {name} failed: {reason}; finished parts are kept in "
-                f"{collection.folder}, collect again to resume"
+                f"collecting {name} failed: {reason}; finished parts are kept in {folder}, "
+                "collect again to resume"
             ) from error
-
-    try:
-        store.make(name, write, report)
-    except KeyboardInterrupt:
-        report(f"finished parts of {name} are kept; collect again to resume")
-        raise
-    shutil.rmtree(collection.folder, ignore_errors=True)
+        except KeyboardInterrupt:
+            report(f"finished parts of {name} are kept; collect again to resume")
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
     return name
 
 
@@ -156,107 +156,99 @@ def make_plans(
             seed=seed,
             index=i,
             transitions=transitions // number + (i < transitions % number),
-            part_episodes=PART_EPISODES[source.collector],
+            part_episodes=BEHAVIOURS[source.collector].part_episodes,
         )
         for i in range(number)
     ]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Collection:
-    """A dataset to be collected: its id, source, policies and plans, and the folder of its parts.
+def _check_policies(source: GeneratedSource, behaviour: Sequence[BehaviourPolicy]) -> None:
+    """Raises UserError if a policy does not fit the environment."""
+    from dtql_jax.envs.make import make_base_env
 
-    `note` is a remark on the policies for the dataset's metadata.
-    """
+    with contextlib.closing(make_base_env(source.env)) as env:
+        for policy in behaviour:
+            make_behaviour(source.collector, env, policy, source.settings)
 
-    name: str
-    source: GeneratedSource
-    behaviour: Sequence[BehaviourPolicy]
-    plans: Sequence[Plan]
-    folder: pathlib.Path
-    note: str
 
-    def write(self, processes: int | None, bar: _Bar, report: Report, root: pathlib.Path) -> None:
-        """Plays all episodes and writes them as a Minari dataset into Minari's current store."""
-        from dtql_jax.envs.make import make_base_env
+def _cost(
+    source: GeneratedSource,
+    transitions: int,
+    seed: int,
+    ready: int,
+    seconds: float,
+    processes: int,
+) -> str:
+    """Returns the line that is reported before the work starts."""
+    duration = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+    line = (
+        f"collecting {transitions:,} transitions of {source.env.env_id} (seed {seed}): about "
+        f"{duration} on {'one core' if processes == 1 else f'{processes} cores'} and "
+        f"{transitions * source.bytes_per_transition / 1e6:.0f} MB in {store.datasets_root()}"
+    )
+    return line + (f"; {ready:,} are there already" if ready else "")
 
-        source = self.source
-        env, eval_env = make_base_env(source.recording_env()), make_base_env(source.env)
-        try:
-            for policy in self.behaviour or [None]:
-                # refuses a policy that does not fit before the cost is reported
-                make_behaviour(source.collector, env, policy, source.settings)
-            ready = pool.prepare(self.folder, self.plans)
-            seconds = (bar.total - ready) / source.transitions_per_second
-            processes = processes or pool.choose_processes(seconds)
-            report(self._cost(ready, seconds, processes, root))
-            with bar.shown(ready):
-                pool.collect(self.folder, self.plans, processes, bar.advance)
-            self.store(env, eval_env)
-        finally:
-            env.close()
-            eval_env.close()
 
-    def _cost(self, ready: int, seconds: float, processes: int, root: pathlib.Path) -> str:
-        """Returns the line that is reported before the work starts."""
-        transitions = sum(plan.transitions for plan in self.plans)
-        seconds /= processes
-        duration = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
-        line = (
-            f"collecting {transitions:,} transitions of {self.source.env.env_id} (seed "
-            f"{self.plans[0].seed}): about {duration} on "
-            f"{'one core' if processes == 1 else f'{processes} cores'} and "
-            f"{transitions * self.source.bytes_per_transition / 1e6:.0f} MB in {root}"
+def _write(
+    name: str,
+    source: GeneratedSource,
+    behaviour: Sequence[BehaviourPolicy],
+    plans: Sequence[Plan],
+    folder: pathlib.Path,
+    shipped: bool,
+) -> None:
+    """Writes the finished parts as one Minari dataset into Minari's current store."""
+    import minari
+    from minari.data_collector import EpisodeBuffer
+
+    from dtql_jax.envs.make import make_base_env
+
+    algorithm = BEHAVIOURS[source.collector].description
+    if behaviour:
+        files = (f"{policy.name} (sha256 {policy.sha256})" for policy in behaviour)
+        algorithm += f": {', '.join(files)}"
+        if shipped:
+            algorithm += f"; {policies.SHIPPED[source.policy].note}"
+    transitions, seed = sum(plan.transitions for plan in plans), plans[0].seed
+    returns: list[list[float]] = [[] for _ in plans]
+    statistics: list[dict] = []
+
+    def buffers() -> Iterator[EpisodeBuffer]:
+        for plan in plans:
+            for episode in pool.episodes(folder, plan):
+                fields = episode._asdict()
+                returns[plan.index].append(float(episode.rewards.sum()))
+                statistics.append(minari.EpisodeMetadataCallback()(fields))
+                yield EpisodeBuffer(**fields)
+
+    episodes: Any = buffers()  # Minari only iterates, so one part is in memory at a time
+    with (
+        contextlib.closing(make_base_env(source.recording_env())) as env,
+        contextlib.closing(make_base_env(source.env)) as eval_env,
+        warnings.catch_warnings(),
+    ):
+        # Minari asks for an e-mail address and a link, which a local collection has not
+        warnings.filterwarnings("ignore", message=".*is set to None.*")
+        dataset = minari.create_dataset_from_buffers(
+            name,
+            episodes,
+            env=env,
+            eval_env=eval_env.spec,
+            algorithm_name=algorithm,
+            author="dtql-jax",
+            description=(
+                f"{transitions} transitions of {source.env.env_id} collected by dtql-jax with "
+                f"seed {seed}: {algorithm}. Not one of D4RL's datasets."
+            ),
+            requirements=[
+                f"{package}=={importlib.metadata.version(package)}"
+                for package in ("mujoco", "gymnasium", "gymnasium-robotics")
+            ],
+            data_format="hdf5",
         )
-        return line + (f"; {ready:,} are there already" if ready else "")
-
-    def store(self, env: gymnasium.Env, eval_env: gymnasium.Env) -> None:
-        """Writes the finished parts as one Minari dataset."""
-        import minari
-        from minari.data_collector import EpisodeBuffer
-
-        algorithm = DESCRIPTIONS[self.source.collector]
-        if self.behaviour:
-            files = (f"{policy.name} (sha256 {policy.sha256})" for policy in self.behaviour)
-            algorithm += f": {', '.join(files)}"
-        if self.note:
-            algorithm += f"; {self.note}"
-        transitions, seed = sum(plan.transitions for plan in self.plans), self.plans[0].seed
-        returns: list[list[float]] = [[] for _ in self.plans]
-        statistics: list[dict] = []
-
-        def buffers() -> Iterator[EpisodeBuffer]:
-            for plan in self.plans:
-                for episode in pool.episodes(self.folder, plan):
-                    fields = episode._asdict()
-                    returns[plan.index].append(float(episode.rewards.sum()))
-                    statistics.append(minari.EpisodeMetadataCallback()(fields))
-                    yield EpisodeBuffer(**fields)
-
-        episodes: Any = buffers()  # Minari only iterates, so one part is in memory at a time
-        with warnings.catch_warnings():
-            # Minari asks for an e-mail address and a link, which a local collection has not
-            warnings.filterwarnings("ignore", message=".*is set to None.*")
-            dataset = minari.create_dataset_from_buffers(
-                self.name,
-                episodes,
-                env=env,
-                eval_env=eval_env.spec,
-                algorithm_name=algorithm,
-                author="dtql-jax",
-                description=(
-                    f"{transitions} transitions of {self.source.env.env_id} collected by dtql-jax "
-                    f"with seed {seed}: {algorithm}. Not one of D4RL's datasets."
-                ),
-                requirements=[
-                    f"{package}=={importlib.metadata.version(package)}"
-                    for package in ("mujoco", "gymnasium", "gymnasium-robotics")
-                ],
-                data_format="hdf5",
-            )
-        dataset.storage.update_episode_metadata(statistics)
-        records = [_record(plan, returns[plan.index]) for plan in self.plans]
-        dataset.storage.update_metadata({"dtql_jax": records})
+    dataset.storage.update_episode_metadata(statistics)
+    records = [_record(plan, returns[plan.index]) for plan in plans]
+    dataset.storage.update_metadata({"dtql_jax": records})
 
 
 def _record(plan: Plan, returns: Sequence[float]) -> dict[str, Any]:
@@ -274,37 +266,31 @@ def _record(plan: Plan, returns: Sequence[float]) -> dict[str, Any]:
     }
 
 
-class _Bar:
-    """A progress bar of transitions on stderr, or a function that receives them."""
+@contextlib.contextmanager
+def _progress(
+    total: int, ready: int, quiet: bool, progress: Progress | None
+) -> Iterator[Callable[[int], None]]:
+    """Shows a progress bar on stderr, or calls `progress`; yields a function that adds steps."""
+    import rich.console
+    import rich.progress
 
-    def __init__(self, total: int, quiet: bool, progress: Progress | None):
-        import rich.console
-        import rich.progress
+    bar = rich.progress.Progress(
+        rich.progress.TextColumn("{task.description}"),
+        rich.progress.BarColumn(),
+        rich.progress.MofNCompleteColumn(),
+        rich.progress.TimeRemainingColumn(),
+        console=rich.console.Console(stderr=True),
+        disable=quiet or progress is not None,
+    )
+    row, done = bar.add_task("transitions", total=total), 0
 
-        self.total, self._progress = total, progress
-        self._bar = rich.progress.Progress(
-            rich.progress.TextColumn("{task.description}"),
-            rich.progress.BarColumn(),
-            rich.progress.MofNCompleteColumn(),
-            rich.progress.TimeRemainingColumn(),
-            console=rich.console.Console(stderr=True),
-            disable=quiet or progress is not None,
-        )
-        self._row = self._bar.add_task("transitions", total=total)
-        self._done = 0
+    def advance(steps: int) -> None:
+        nonlocal done
+        done = min(done + steps, total)  # parts may hold more transitions than are missing
+        bar.update(row, completed=done)
+        if progress is not None:
+            progress(done, total)
 
-    @contextlib.contextmanager
-    def shown(self, ready: int) -> Iterator[None]:
-        """Shows the bar, `ready` transitions of it done."""
-        with self._bar:
-            self.advance(ready)
-            yield
-            self._bar.update(self._row, completed=self.total)
-
-    def advance(self, steps: int) -> None:
-        """Adds finished transitions."""
-        # parts may hold more transitions than are missing
-        self._done = min(self._done + steps, self.total)
-        self._bar.update(self._row, completed=self._done)
-        if self._progress is not None:
-            self._progress(self._done, self.total)
+    with bar:
+        advance(ready)
+        yield advance

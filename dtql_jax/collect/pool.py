@@ -1,9 +1,9 @@
 """Plays the episodes of a collection in several processes and keeps them in part files.
 
-The episodes of a plan are numbered, and episode k draws from its own random numbers. Each task
-plays a fixed group of consecutive episodes and writes them as one .npz file, the part. The
-collection is the episodes in order, up to the plan's number of transitions, so it is the same for
-any number of processes. A killed collection resumes with the parts that are finished.
+The episodes of a plan are numbered, and episode k draws from its own random numbers. A part is a
+fixed group of consecutive episodes in one .npz file. The collection is the episodes in order, up
+to the plan's number of transitions, so it is the same for any number of processes. A killed
+collection resumes with the parts that are finished.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import multiprocessing
 import os
@@ -32,13 +33,13 @@ from dtql_jax.collect.recording import Episode, play
 from dtql_jax.envs.spec import EnvSpec
 from dtql_jax.errors import UserError
 
-# receives the number of steps of each finished part
-Advance = Callable[[int], None]
-
 # Collections shorter than this are played in this process: starting others takes as long.
 _WORTH_PROCESSES = 10.0  # seconds
 
 _COLUMNS = ("actions", "rewards", "terminations", "truncations")
+
+# steps of the finished parts of a plan, by their numbers
+Parts = dict[int, int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,11 +68,6 @@ class Plan:
     transitions: int
     part_episodes: int
 
-    def identity(self) -> dict[str, Any]:
-        """Returns everything that the episodes depend on, JSON-able."""
-        fields = dataclasses.asdict(self) | {"env": self.env.to_dict()}
-        return {key: value for key, value in fields.items() if key != "policy"}
-
     def part(self, folder: pathlib.Path, number: int) -> pathlib.Path:
         """Returns the file of a part."""
         return folder / f"part{self.index}-{number:06d}.npz"
@@ -79,23 +75,28 @@ class Plan:
 
 def choose_processes(seconds: float) -> int:
     """Returns how many processes pay off for a collection that takes `seconds` on one core."""
+    if seconds <= _WORTH_PROCESSES:
+        return 1
     if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
-    return cores if seconds > _WORTH_PROCESSES else 1
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
-def prepare(folder: pathlib.Path, plans: Sequence[Plan]) -> int:
-    """Makes the folder of a collection ready; returns the transitions that are there already.
+def prepare(folder: pathlib.Path, plans: Sequence[Plan]) -> list[Parts]:
+    """Makes the folder of a collection ready; returns the finished parts of each plan.
 
     Parts of another collection (another policy, simulator or plan) are removed.
     """
+    identities = []
+    for plan in plans:
+        identity = dataclasses.asdict(plan) | {"env": plan.env.to_dict()}
+        del identity["policy"]  # its sha256 counts, not its path
+        identities.append(identity)
     versions = {
         name: importlib.metadata.version(name)
         for name in ("mujoco", "gymnasium", "gymnasium-robotics", "numpy")
     }
-    text = json.dumps([[plan.identity() for plan in plans], versions], sort_keys=True)
+    text = json.dumps([identities, versions], sort_keys=True)
     key = hashlib.sha256(text.encode()).hexdigest()
     mark = folder / "collection.json"
     if folder.is_dir() and not (mark.is_file() and mark.read_text() == key):
@@ -104,55 +105,72 @@ def prepare(folder: pathlib.Path, plans: Sequence[Plan]) -> int:
     mark.write_text(key)
     for unfinished in folder.glob("*.writing"):  # left by a killed process
         unfinished.unlink(missing_ok=True)
-    return sum(_Parts(folder, plan).kept for plan in plans)
+    return [_finished(folder, plan) for plan in plans]
 
 
-def collect(folder: pathlib.Path, plans: Sequence[Plan], processes: int, advance: Advance) -> None:
-    """Plays until each plan has its transitions in a folder that `prepare` made ready.
+def _finished(folder: pathlib.Path, plan: Plan) -> Parts:
+    parts = {}
+    for path in folder.glob(f"part{plan.index}-*.npz"):
+        with contextlib.suppress(Exception):  # a damaged part is played again
+            number = int(path.stem.partition("-")[2])
+            parts[number] = sum(len(episode.rewards) for episode in read_part(path))
+    return parts
+
+
+def collect(
+    folder: pathlib.Path,
+    plans: Sequence[Plan],
+    finished: Sequence[Parts],
+    processes: int,
+    advance: Callable[[int], None],
+) -> None:
+    """Plays until each plan has its transitions.
 
     Args:
-      folder: the folder of the parts.
+      folder: the folder of the parts, made ready by `prepare`.
       plans: in order.
+      finished: result of `prepare`; new parts are added.
       processes: how many play; 1: this one.
       advance: receives the steps of each part when it is finished.
 
     Raises:
       UserError: a process died.
-      OSError: a part cannot be written.
-      Exception: whatever an environment or a behaviour raised.
+      Exception: whatever an environment, a behaviour or the disk raised.
     """
-    parts = [_Parts(folder, plan) for plan in plans]
-    if processes > 1 and any(own.missing for own in parts):
-        _collect_with_processes(folder, parts, processes, advance)
-        return
-    player = Player(folder)
-    while (task := _take(parts)) is not None:
-        own, number, limit = task
-        steps = player.play(own.plan, number, limit)
-        own.add(number, steps)
-        advance(steps)
-    player.close()
+    running: dict[concurrent.futures.Future[int], tuple[Plan, int]] = {}
+    with _executor(folder, processes) as executor:
+        for plan, parts in zip(plans, finished, strict=True):
+            unplayed = (number for number in itertools.count() if number not in parts)
+            while (missing := plan.transitions - _in_order(parts)) > 0:
+                while len(running) < processes:
+                    number = next(unplayed)
+                    with _without_main_module():
+                        future = executor.submit(_play, plan, number, missing)
+                    running[future] = plan, number
+                done, _ = concurrent.futures.wait(running, return_when="FIRST_COMPLETED")
+                for future in done:
+                    own, number = running.pop(future)
+                    if own is plan:  # a finished plan needs no more of its parts
+                        parts[number] = future.result()
+                        advance(parts[number])
+
+
+def _in_order(parts: Parts) -> int:
+    """Returns the steps of parts 0, 1, 2, ... up to the first one that is not finished."""
+    return sum(
+        parts[number] for number in itertools.takewhile(parts.__contains__, itertools.count())
+    )
 
 
 def episodes(folder: pathlib.Path, plan: Plan) -> Iterator[Episode]:
-    """Yields the episodes of a finished plan in order; the last is cut at the plan's transitions.
-
-    Raises:
-      UserError: a part is damaged. It is removed, so that the next attempt plays it again.
-    """
-    missing, number = plan.transitions, 0
-    while missing > 0:
-        path = plan.part(folder, number)
-        try:
-            played = read_part(path)
-        except ValueError as error:
-            path.unlink(missing_ok=True)
-            raise UserError(f"{error}; it was removed, collect again") from error
-        for episode in played:
-            if missing > 0:
-                yield episode.first(missing)
-                missing -= len(episode.rewards)
-        number += 1
+    """Yields the episodes of a finished plan in order; the last is cut at `plan.transitions`."""
+    missing = plan.transitions
+    for number in itertools.count():
+        for episode in read_part(plan.part(folder, number)):
+            yield episode.first(missing)
+            missing -= len(episode.rewards)
+            if missing <= 0:
+                return
 
 
 def write_part(path: pathlib.Path, played: Sequence[Episode]) -> None:
@@ -174,54 +192,45 @@ def write_part(path: pathlib.Path, played: Sequence[Episode]) -> None:
 
 
 def read_part(path: pathlib.Path) -> list[Episode]:
-    """Reads the episodes of a part; the zip file's checksums show whether it is intact.
-
-    Raises:
-      ValueError: the part is damaged.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        ends = np.cumsum(arrays["lengths"])[:-1]
-        columns = [np.split(arrays[name], ends) for name in _COLUMNS]
-        # an episode of T steps has T + 1 observations
-        ends = np.cumsum(arrays["lengths"] + 1)[:-1]
-        parts = {
-            name.partition("/")[2]: np.split(array, ends)
-            for name, array in arrays.items()
-            if name.startswith("observations/")
-        }
-        seeds = arrays["seeds"].tolist()
-    except Exception as error:  # a damaged file leads to errors of many types
-        raise ValueError(f"{path} is damaged: {error}") from error
-    rows = [{key: part[k] for key, part in parts.items()} for k in range(len(seeds))]
-    observations = [row.get("", row) for row in rows]
-    return [Episode(*fields) for fields in zip(seeds, observations, *columns, strict=True)]
+    """Reads the episodes of a part; the zip file's checksums show whether it is intact."""
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    lengths = arrays["lengths"]
+    # an episode of T steps has T + 1 observations
+    observations = {
+        name.partition("/")[2]: np.split(array, np.cumsum(lengths + 1)[:-1])
+        for name, array in arrays.items()
+        if name.startswith("observations/")
+    }
+    rows = [{key: parts[k] for key, parts in observations.items()} for k in range(len(lengths))]
+    columns = [np.split(arrays[name], np.cumsum(lengths)[:-1]) for name in _COLUMNS]
+    fields = arrays["seeds"].tolist(), [row.get("", row) for row in rows], *columns
+    return [Episode(*own) for own in zip(*fields, strict=True)]
 
 
-class Player:
-    """Plays parts in this process; keeps the environment of the last plan."""
+class _Player:
+    """Plays parts; keeps the environment of the last plan."""
 
-    def __init__(self, folder: pathlib.Path, stop: Callable[[], bool] = lambda: False):
-        """Prepares for a folder.
-
-        Args:
-          folder: the folder of the parts.
-          stop: asked before each episode; true: give the part up.
-        """
+    def __init__(self, folder: pathlib.Path, stop: Any):
+        """Takes the folder of the parts, and an event: when it is set, no episode is begun."""
         self._folder, self._stop = folder, stop
         self._plan: Plan | None = None
-        self._env: Any = None
-        self._behaviour: Any = None
 
     def play(self, plan: Plan, number: int, limit: int) -> int:
         """Plays a part, or its first episodes that have `limit` steps; returns its steps."""
         if plan != self._plan:
-            self._make(plan)
+            # imported late: the simulators take a second
+            from dtql_jax.collect.behaviours import make_behaviour
+            from dtql_jax.envs.make import make_base_env
+
+            self._env = make_base_env(plan.env)
+            policy = read_policy(plan.policy) if plan.policy else None
+            self._behaviour = make_behaviour(plan.behaviour, self._env, policy, plan.settings)
+            self._plan = plan
         played: list[Episode] = []
         steps, first = 0, number * plan.part_episodes
         for k in range(first, first + plan.part_episodes):
-            if self._stop():
+            if self._stop.is_set():
                 return 0
             played.append(play(self._env, self._behaviour, (plan.seed, k, plan.index)))
             steps += len(played[-1].rewards)
@@ -230,110 +239,56 @@ class Player:
         write_part(plan.part(self._folder, number), played)
         return steps
 
-    def close(self) -> None:
-        """Closes the environment."""
-        if self._env is not None:
-            self._env.close()
 
-    def _make(self, plan: Plan) -> None:
-        # imported late: the simulators take a second
-        from dtql_jax.collect.behaviours import make_behaviour
-        from dtql_jax.envs.make import make_base_env
-
-        self.close()
-        self._env = make_base_env(plan.env)
-        policy = read_policy(plan.policy) if plan.policy else None
-        if policy is not None and policy.sha256 != plan.policy_sha256:
-            raise UserError(f"{plan.policy} has changed while it was used")
-        self._behaviour = make_behaviour(plan.behaviour, self._env, policy, plan.settings)
-        self._plan = plan
+# the player of each process or thread that plays
+_own = threading.local()
 
 
-class _Parts:
-    """The finished and running parts of one plan."""
-
-    def __init__(self, folder: pathlib.Path, plan: Plan):
-        self.plan = plan
-        self._steps: dict[int, int] = {}
-        self._running: set[int] = set()
-        for path in folder.glob(f"part{plan.index}-*.npz"):
-            # a damaged part is played again
-            with contextlib.suppress(Exception), np.load(path, allow_pickle=False) as file:
-                self._steps[int(path.stem.partition("-")[2])] = int(file["lengths"].sum())
-
-    @property
-    def kept(self) -> int:
-        """Transitions that need not be played again."""
-        return min(sum(self._steps.values()), self.plan.transitions)
-
-    @property
-    def missing(self) -> int:
-        """Transitions wanted beyond the uninterrupted sequence of finished parts."""
-        steps = number = 0
-        while number in self._steps:
-            steps += self._steps[number]
-            number += 1
-        return max(self.plan.transitions - steps, 0)
-
-    def add(self, number: int, steps: int) -> None:
-        self._steps[number] = steps
-        self._running.discard(number)
-
-    def take(self) -> int | None:
-        """Returns the first part that is neither finished nor running.
-
-        None: the plan is finished, or probably will be with the parts that are running.
-        """
-        played = sum(self._steps.values())
-        expected = len(self._running) * played / max(len(self._steps), 1)
-        enough = played + expected >= self.plan.transitions
-        if not self.missing or (self._running and enough):
-            return None
-        number = 0
-        while number in self._steps or number in self._running:
-            number += 1
-        self._running.add(number)
-        return number
+def _start(folder: pathlib.Path, stop: Any) -> None:
+    _own.player = _Player(folder, stop)
 
 
-def _take(parts: Sequence[_Parts]) -> tuple[_Parts, int, int] | None:
-    """Returns (parts of a plan, number of the part to play, most steps needed), or None."""
-    for own in parts:
-        missing = own.missing
-        if missing and (number := own.take()) is not None:
-            return own, number, missing
-    return None
+def _play(plan: Plan, number: int, limit: int) -> int:
+    return _own.player.play(plan, number, limit)
 
 
-def _collect_with_processes(
-    folder: pathlib.Path, parts: Sequence[_Parts], processes: int, advance: Advance
-) -> None:
+@contextlib.contextmanager
+def _executor(folder: pathlib.Path, processes: int) -> Iterator[concurrent.futures.Executor]:
+    """Yields an executor whose processes play parts of a folder; 1: a thread of this process."""
     context = multiprocessing.get_context("spawn")  # a fork would copy jax's threads and locks
     stop = context.Event()
-    executor = concurrent.futures.ProcessPoolExecutor(
-        processes, context, initializer=_start_process, initargs=(folder, stop)
-    )
-    running: dict[concurrent.futures.Future[int], tuple[_Parts, int]] = {}
+    if processes == 1:
+        executor: Any = concurrent.futures.ThreadPoolExecutor(
+            1, initializer=_start, initargs=(folder, stop)
+        )
+    else:
+        executor = concurrent.futures.ProcessPoolExecutor(
+            processes, context, initializer=_start_process, initargs=(folder, stop)
+        )
     try:
-        while any(own.missing for own in parts):
-            while len(running) < processes and (task := _take(parts)) is not None:
-                own, number, limit = task
-                with _without_main_module():
-                    future = executor.submit(_play, own.plan, number, limit)
-                running[future] = own, number
-            finished, _ = concurrent.futures.wait(running, return_when="FIRST_COMPLETED")
-            for future in finished:
-                own, number = running.pop(future)
-                steps = future.result()
-                own.add(number, steps)
-                advance(steps)
-    except concurrent.futures.process.BrokenProcessPool as error:
+        yield executor
+    except concurrent.futures.BrokenExecutor as error:
         raise UserError(
             "a process of the collection died; finished parts are kept, collect again to resume"
         ) from error
     finally:
         stop.set()
         executor.shutdown(cancel_futures=True)
+
+
+def _start_process(folder: pathlib.Path, stop: Any) -> None:
+    """Prepares a spawned process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its processes itself
+    os.dup2(2, 1)  # a simulator's prints must not mix with the caller's output
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    _start(folder, stop)
+
+
+def _exit_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 @contextlib.contextmanager
@@ -345,28 +300,3 @@ def _without_main_module() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
-
-
-# of a spawned process
-_player: Player | None = None
-
-
-def _start_process(folder: pathlib.Path, stop: Any) -> None:
-    """Prepares a spawned process."""
-    global _player
-    _player = Player(folder, stop.is_set)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its processes itself
-    os.dup2(2, 1)  # a simulator's prints must not mix with the caller's output
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-
-
-def _exit_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _play(plan: Plan, number: int, limit: int) -> int:
-    assert _player is not None
-    return _player.play(plan, number, limit)

@@ -52,27 +52,24 @@ class Episode(NamedTuple):
 class Behaviour:
     """Acts in a collection. This base class leaves resets and ends to the environment."""
 
+    # for the metadata of a dataset
+    description = ""
+    # Episodes in one part of a collection (a few seconds), which a killed collection loses.
+    part_episodes = 20
     # False: record beyond the end of the task, up to the time limit or until `arrived`
     ends_with_task = True
 
     def begin(self, env: gymnasium.Env, seed: int, draws: np.random.Generator) -> Any:
         """Resets the environment for an episode; returns the first observation."""
-        observation, _ = env.reset(seed=seed)
-        return observation
+        return env.reset(seed=seed)[0]
 
     def action(self, observation: Any, draws: np.random.Generator) -> np.ndarray:
         """Returns an action [A] within the action space."""
         raise NotImplementedError
 
     def arrived(self, observation: Any) -> bool:
-        """Returns whether the behaviour has reached its own goal; called after each step."""
+        """Returns whether the behaviour has reached its own goal."""
         return False
-
-    def ends(self, observation: Any, terminated: bool, truncated: bool) -> tuple[bool, bool]:
-        """Returns the recorded (terminated, truncated) of a step."""
-        if self.ends_with_task:
-            return bool(terminated), bool(truncated)
-        return False, bool(truncated or self.arrived(observation))
 
 
 def play(env: gymnasium.Env, behaviour: Behaviour, key: Sequence[int]) -> Episode:
@@ -87,26 +84,24 @@ def play(env: gymnasium.Env, behaviour: Behaviour, key: Sequence[int]) -> Episod
     seed = int(draws.integers(2**31))
     observation = behaviour.begin(env, seed, draws)
     observations, steps = [observation], []
-    while True:
+    terminated = truncated = False
+    while not (terminated or truncated):
         action = behaviour.action(observation, draws)
         observation, reward, terminated, truncated, _ = env.step(action)
-        terminated, truncated = behaviour.ends(observation, terminated, truncated)
+        if not behaviour.ends_with_task:
+            terminated, truncated = False, truncated or behaviour.arrived(observation)
         observations.append(observation)
-        steps.append((action, float(reward), terminated, truncated))
-        if terminated or truncated:
-            break
+        steps.append((action, float(reward), bool(terminated), bool(truncated)))
     actions, rewards, terminations, truncations = zip(*steps, strict=True)
+    if isinstance(observation, dict):
+        stacked: Any = {k: np.stack([row[k] for row in observations]) for k in observation}
+    else:
+        stacked = np.stack(observations)
     return Episode(
         seed,
-        _stack(observations),
+        stacked,
         np.stack(actions),
         np.array(rewards),
         np.array(terminations),
         np.array(truncations),
     )
-
-
-def _stack(observations: Sequence[Any]) -> np.ndarray | dict[str, np.ndarray]:
-    if not isinstance(observations[0], dict):
-        return np.stack(observations)
-    return {key: np.stack([row[key] for row in observations]) for key in observations[0]}

@@ -37,7 +37,7 @@ import numpy as np
 from dtql_jax.datasets import store
 from dtql_jax.datasets.cache import cached
 from dtql_jax.datasets.registry import ACTION_HIGH, ACTION_LOW
-from dtql_jax.datasets.sources import GeneratedSource, MinariSource
+from dtql_jax.datasets.sources import Source
 from dtql_jax.datasets.transitions import clip_actions, concatenate, from_episode, validate
 from dtql_jax.envs.make import join_observation, register
 from dtql_jax.envs.spec import EnvSpec
@@ -50,11 +50,11 @@ if TYPE_CHECKING:
 GOAL_KEY = "desired_goal"
 _NETWORK_SECONDS = 3.0
 
+Report = Callable[[str], None]
+
 
 def load(
-    dataset_ids: Sequence[str],
-    source: MinariSource | GeneratedSource,
-    report: Callable[[str], None],
+    dataset_ids: Sequence[str], source: Source, report: Report
 ) -> tuple[Transition, dict[str, Any]]:
     """Reads local datasets into one set of transitions, or takes them from the cache.
 
@@ -72,9 +72,8 @@ def load(
         invalid numbers.
     """
     folders = [store.data_folder(dataset_id) for dataset_id in dataset_ids]
-    name = "+".join(dataset_ids)
     return cached(
-        name,
+        "+".join(dataset_ids),
         [file for folder in folders for file in sorted(folder.glob("*")) if file.is_file()],
         {"env": source.env.to_dict(), "reader": "minari"},
         lambda: _read_all(dataset_ids, source, report),
@@ -82,7 +81,7 @@ def load(
     )
 
 
-def fetch(dataset_ids: Sequence[str], report: Callable[[str], None]) -> None:
+def fetch(dataset_ids: Sequence[str], report: Report) -> None:
     """Downloads the datasets that are not local, with Minari's own API.
 
     Raises:
@@ -103,7 +102,10 @@ def fetch(dataset_ids: Sequence[str], report: Callable[[str], None]) -> None:
     for name in absent:
         report(f"downloading {name} to {store.datasets_root()}")
         try:
-            store.make(name, lambda name=name: _download(name), report)
+            with store.lock(name, report):
+                if not store.is_local(name):
+                    with store.staging(name):
+                        _download(name)
         except Exception as error:  # each remote has errors of its own
             reason = " ".join(str(error).split())
             raise UserError(
@@ -117,12 +119,11 @@ def network_problem() -> str:
     Minari itself retries for 25 s. The remote is $MINARI_REMOTE, as in Minari; HF_HUB_OFFLINE
     means no network.
     """
-    remote = os.environ.get("MINARI_REMOTE", "hf://farama-minari")
-    if remote.startswith("gcp:"):
+    if os.environ.get("MINARI_REMOTE", "").startswith("gcp:"):
         address = "https://storage.googleapis.com"
+    elif os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        return "HF_HUB_OFFLINE is set"
     else:
-        if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-            return "HF_HUB_OFFLINE is set"
         address = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     answers: list[str] = []
 
@@ -165,35 +166,43 @@ def open_dataset(dataset_id: str) -> minari.MinariDataset:
     """Opens a local dataset; UserError where Minari cannot read it."""
     import minari
 
-    try:
+    with _readable(dataset_id):
         return minari.MinariDataset(store.data_folder(dataset_id))
-    except Exception as error:  # a damaged folder raises assertions, key, JSON and HDF5 errors
-        raise _unreadable(dataset_id, error) from error
 
 
-def _unreadable(dataset_id: str, error: Exception) -> UserError:
-    folder = store.data_folder(dataset_id)
-    reason = " ".join(f"{type(error).__name__}: {error}".split())
-    return UserError(
-        f"Minari dataset {dataset_id} in {folder} cannot be read ({reason}); remove "
-        f"{folder.parent} and get it anew"
-    )
+@contextlib.contextmanager
+def _readable(dataset_id: str):
+    """Turns the errors of a damaged folder (assertions, key, JSON, HDF5 errors) into one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        folder = store.data_folder(dataset_id)
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(
+            f"Minari dataset {dataset_id} in {folder} cannot be read ({reason}); if it is "
+            f"damaged, remove {folder.parent} and get it anew"
+        ) from error
 
 
 def _read_all(
-    dataset_ids: Sequence[str],
-    source: MinariSource | GeneratedSource,
-    report: Callable[[str], None],
+    dataset_ids: Sequence[str], source: Source, report: Report
 ) -> tuple[Transition, dict[str, Any]]:
     """Reads, checks and clips; returns the arrays and the facts about them."""
     parts: list[Transition] = []
     for dataset_id in dataset_ids:
-        try:
-            parts += _read_one(dataset_id, source, report)
-        except UserError:
-            raise
-        except Exception as error:  # see open_dataset
-            raise _unreadable(dataset_id, error) from error
+        with _readable(dataset_id):
+            dataset = open_dataset(dataset_id)
+            check_environment(dataset_id, dataset.env_spec, source.env)
+            # Minari takes 3 ms to open an episode; announce a long wait
+            seconds = 3e-3 * dataset.total_episodes + 5e-6 * dataset.total_steps
+            if seconds > 3:
+                report(
+                    f"reading {dataset_id}: {dataset.total_episodes:,} episodes, about "
+                    f"{seconds:.0f} s this first time"
+                )
+            parts += read_episodes(dataset_id, dataset, source)
     transitions = concatenate(parts)
     validate(
         transitions,
@@ -202,7 +211,7 @@ def _read_all(
         observation_dim=source.observation_dim,
         action_dim=source.action_dim,
     )
-    actions, clipped = clip_actions(np.asarray(transitions.actions), ACTION_LOW, ACTION_HIGH)
+    actions, clipped = clip_actions(transitions.actions, ACTION_LOW, ACTION_HIGH)
     facts = {
         "episodes": len(parts),
         "episode_lengths": np.array([len(part.rewards) for part in parts]),
@@ -211,51 +220,26 @@ def _read_all(
     return transitions._replace(actions=actions), facts
 
 
-def _read_one(
-    dataset_id: str,
-    source: MinariSource | GeneratedSource,
-    report: Callable[[str], None],
+def read_episodes(
+    dataset_id: str, dataset: minari.MinariDataset, source: Source
 ) -> list[Transition]:
-    """Returns the transitions of each episode of a dataset that belongs to the environment."""
-    dataset = open_dataset(dataset_id)
-    check_environment(dataset_id, dataset.env_spec, source.env)
+    """Returns the transitions of each episode of an open dataset."""
     if dataset.total_episodes < 1:
         raise UserError(
             f"Minari dataset {dataset_id} in {store.data_folder(dataset_id)} is empty: no episodes"
         )
-    # Minari takes 3 ms to open an episode; announce a long wait
-    seconds = 3e-3 * dataset.total_episodes + 5e-6 * dataset.total_steps
-    if seconds > 3:
-        report(
-            f"reading {dataset_id}: {dataset.total_episodes:,} episodes, about {seconds:.0f} s "
-            "this first time"
-        )
-    return read_episodes(dataset_id, dataset, source)
-
-
-def read_episodes(
-    dataset_id: str, dataset: minari.MinariDataset, source: MinariSource | GeneratedSource
-) -> list[Transition]:
-    """Returns the transitions of each episode of an open dataset."""
     parts = []
-    episodes = iter(dataset.storage.get_episodes(dataset.episode_indices))
-    while True:
-        try:
-            episode = next(episodes, None)
-        except Exception as error:  # see open_dataset
-            raise _unreadable(dataset_id, error) from error
-        if episode is None:
-            return parts
-        try:
-            parts.append(from_minari_episode(episode, source))
-        except UserError as error:
-            place = f"Minari dataset {dataset_id}, episode {episode['id']}"
-            raise UserError(f"{place}: {error}") from None
+    with _readable(dataset_id):
+        for episode in dataset.storage.get_episodes(dataset.episode_indices):
+            try:
+                parts.append(from_minari_episode(episode, source))
+            except UserError as error:
+                place = f"Minari dataset {dataset_id}, episode {episode['id']}"
+                raise UserError(f"{place}: {error}") from None
+    return parts
 
 
-def from_minari_episode(
-    episode: dict[str, Any], source: MinariSource | GeneratedSource
-) -> Transition:
+def from_minari_episode(episode: dict[str, Any], source: Source) -> Transition:
     """Applies the rules in the module's docstring to one episode of T steps.
 
     Args:
@@ -272,8 +256,7 @@ def from_minari_episode(
     env = source.env
     given = episode["observations"]
     names = tuple(given) if isinstance(given, dict) else ()
-    absent = [key for key in env.observation_keys if key not in names]
-    if absent or bool(names) != bool(env.observation_keys):
+    if bool(names) != bool(env.observation_keys) or not set(env.observation_keys) <= set(names):
         raise UserError(
             f"its observations have the parts {names or '(one array)'}; evaluation environment "
             f"{env.env_id} needs {env.observation_keys or '(one array)'}"
@@ -312,6 +295,8 @@ def check_environment(dataset_id: str, recorded: Any, env: EnvSpec) -> None:
     Raises:
       UserError: naming both.
     """
+    import gymnasium
+
     if recorded is None:
         raise UserError(
             f"Minari dataset {dataset_id} does not say in which environment it was recorded; "
@@ -323,17 +308,14 @@ def check_environment(dataset_id: str, recorded: Any, env: EnvSpec) -> None:
             f"Minari dataset {dataset_id} was recorded in {recorded.id}, not in its evaluation "
             f"environment {env.env_id}"
         )
-    import gymnasium
-
     register(env.env_id)
-    arguments = dict(gymnasium.spec(env.env_id).kwargs) | env.kwargs
-    recorded_arguments = dict(gymnasium.spec(env.env_id).kwargs) | dict(recorded.kwargs)
+    usual = gymnasium.spec(env.env_id).kwargs
+    ours, theirs = usual | env.kwargs, usual | dict(recorded.kwargs)
     for key, view in (("maze_map", _walls), ("maze", str), ("tasks_to_complete", sorted)):
-        ours, theirs = arguments.get(key), recorded_arguments.get(key)
-        if ours is not None and theirs is not None and view(ours) != view(theirs):
+        if key in ours and key in theirs and view(ours[key]) != view(theirs[key]):
             raise UserError(
-                f"Minari dataset {dataset_id} was recorded in {recorded.id} with {key} {theirs}; "
-                f"its evaluation environment {env.env_id} has {ours}"
+                f"Minari dataset {dataset_id} was recorded in {recorded.id} with {key} "
+                f"{theirs[key]}; its evaluation environment {env.env_id} has {ours[key]}"
             )
 
 

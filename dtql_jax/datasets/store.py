@@ -51,91 +51,62 @@ def episodes_folder(dataset_id: str) -> pathlib.Path:
     return datasets_root() / _WORK / "episodes" / _slug(dataset_id)
 
 
-def make(dataset_id: str, write: Callable[[], None], report: Callable[[str], None]) -> None:
-    """Adds a dataset to the store unless it is there; never leaves an incomplete one.
+@contextlib.contextmanager
+def lock(dataset_id: str, report: Callable[[str], None]) -> Iterator[None]:
+    """Holds the lock of a dataset; the system frees it when its process ends in any way.
 
-    Args:
-      dataset_id: Minari id.
-      write: makes the dataset through Minari, whose store is the staging folder meanwhile (in
-        all threads of this process).
-      report: receives a line if this process has to wait for another one.
+    `report` receives a line if this process has to wait for another one.
 
     Raises:
-      UserError: the store cannot be written to, or another folder has the dataset's name.
+      UserError: the store cannot be written to.
     """
-    with _lock(dataset_id, report):
-        if is_local(dataset_id):
-            return  # made by the process that held the lock before
-        staging = pathlib.Path(tempfile.mkdtemp(prefix=f"{_slug(dataset_id)}.", dir=_work_folder()))
-        try:
-            with _store_at(staging):
-                write()
-            _move_datasets(staging)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-
-
-def _move_datasets(staging: pathlib.Path) -> None:
-    """Renames all datasets in a staging folder to their places."""
-    for namespace in staging.rglob("namespace_metadata.json"):
-        place = datasets_root() / namespace.relative_to(staging)
-        if not place.exists():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(namespace, place)
-    for path in list(staging.rglob(f"data/{METADATA_FILE}")):
-        dataset = path.parent.parent
-        place = datasets_root() / dataset.relative_to(staging)
-        if (place / "data" / METADATA_FILE).is_file():
-            continue
-        if place.exists():
-            raise UserError(
-                f"{place} is in the way of a new dataset and is none itself (it has no "
-                f"data/{METADATA_FILE}); remove it"
-            )
-        place.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(dataset, place)
-
-
-def _work_folder() -> pathlib.Path:
-    """Returns the folder of locks and staging; makes it if necessary."""
     folder = datasets_root() / _WORK
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / f"{_slug(dataset_id)}.lock", "w")  # noqa: SIM115
     except OSError as error:
         raise UserError(f"cannot write to Minari's store {datasets_root()}: {error}") from error
-    return folder
-
-
-def _slug(dataset_id: str) -> str:
-    return dataset_id.replace("/", "__")
-
-
-@contextlib.contextmanager
-def _lock(dataset_id: str, report: Callable[[str], None]) -> Iterator[None]:
-    """Holds the lock of a dataset; the system frees it when its process ends in any way."""
-    folder = _work_folder()
-    with open(folder / f"{_slug(dataset_id)}.lock", "w") as file:
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             report(f"another process is making {dataset_id}; waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
-        # this process holds the lock, so a staging folder here was left by a killed process
-        for left_over in folder.glob(f"{_slug(dataset_id)}.*"):
-            if left_over.is_dir():
-                shutil.rmtree(left_over, ignore_errors=True)
         yield
 
 
 @contextlib.contextmanager
-def _store_at(folder: pathlib.Path) -> Iterator[None]:
-    """Redirects Minari's store by the environment variable, the only way that Minari offers."""
-    before = os.environ.get("MINARI_DATASETS_PATH")
-    os.environ["MINARI_DATASETS_PATH"] = str(folder)
+def staging(dataset_id: str) -> Iterator[None]:
+    """Redirects Minari's store to a staging folder, and then moves the new dataset to its place.
+
+    The caller holds the dataset's lock. Nothing is moved after an exception.
+
+    Raises:
+      UserError: another folder has the dataset's name.
+    """
+    root, before = datasets_root(), os.environ.get("MINARI_DATASETS_PATH")
+    for left_over in (root / _WORK).glob(f"{_slug(dataset_id)}.*/"):  # of a killed process
+        shutil.rmtree(left_over, ignore_errors=True)
+    folder = pathlib.Path(tempfile.mkdtemp(prefix=f"{_slug(dataset_id)}.", dir=root / _WORK))
+    os.environ["MINARI_DATASETS_PATH"] = str(folder)  # the only way that Minari offers
     try:
         yield
+        for namespace in folder.rglob("namespace_metadata.json"):
+            if not (place := root / namespace.relative_to(folder)).exists():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(namespace, place)
+        place = root / dataset_id
+        if place.exists():
+            raise UserError(f"{place} is in the way of a new dataset and is none itself; remove it")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(folder / dataset_id, place)
     finally:
+        shutil.rmtree(folder, ignore_errors=True)
         if before is None:
             del os.environ["MINARI_DATASETS_PATH"]
         else:
             os.environ["MINARI_DATASETS_PATH"] = before
+
+
+def _slug(dataset_id: str) -> str:
+    return dataset_id.replace("/", "__")

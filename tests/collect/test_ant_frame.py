@@ -1,10 +1,10 @@
-"""The turned ant moves as the ant itself does."""
+"""A rotated ant moves as the ant itself does."""
 
 import mujoco
 import numpy as np
 import pytest
 
-from dtql_jax.collect.ant_frame import action_from_view, actions_from_view, view, view_one
+from dtql_jax.collect.ant_frame import actions_from_view, view, view_one
 from dtql_jax.datasets.registry import get_task
 from dtql_jax.envs.make import make_base_env
 
@@ -74,13 +74,11 @@ def test_the_direction_is_within_an_eighth_of_a_turn_of_the_heading():
     assert (w >= 0).all() and (np.abs(headings) <= np.pi / 4 + 1e-9).all()
 
 
-def test_one_ant_is_seen_as_many_are():
+def test_one_ant_and_its_action_are_turned_as_many_are():
     rng = np.random.default_rng(2)
     ants, directions, actions = random_ants(rng), rng.normal(size=(ANTS, 2)), rng.random((ANTS, 8))
     seen, quarters = view(ants, directions)
     own = actions_from_view(actions, quarters)
-    for i in range(ANTS):
-        one, quarter = view_one(ants[i], tuple(directions[i].tolist()))
-        assert quarter == quarters[i]
-        np.testing.assert_allclose(one, seen[i], atol=1e-12)
-        np.testing.assert_array_equal(action_from_view(actions[i], quarter), own[i])
+    one, quarter = view_one(ants[3], tuple(directions[3].tolist()))
+    np.testing.assert_array_equal(one, seen[3])
+    np.testing.assert_array_equal(actions_from_view(actions[3], quarter), own[3])

@@ -3,10 +3,8 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 
 import minari as minari_library
 import mujoco
@@ -14,6 +12,7 @@ import numpy as np
 import pytest
 
 from dtql_jax.collect import generated, pool
+from dtql_jax.collect.pointmaze import PointMazeBehaviour
 from dtql_jax.datasets import load, minari, store
 from dtql_jax.datasets.registry import get_task
 from dtql_jax.errors import UserError
@@ -155,39 +154,28 @@ def test_two_processes_collect_the_same_dataset_once():
     assert minari_library.load_dataset(name).total_steps == 4000
 
 
-def test_a_killed_collection_leaves_nothing_that_looks_whole(lines):
-    process = start(500_000)
-    assert process.stdout.readline().startswith("collecting")
-    time.sleep(0.3)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    name = generated.dataset_id(SOURCE, 500_000, 0)
-    assert not store.is_local(name)
-    assert minari_library.list_local_datasets() == {}
-
-    # the next process at it clears away the dataset that the killed one had begun
+def test_what_a_killed_process_had_staged_is_cleared_away(lines):
     work = store.datasets_root() / ".dtql_jax"
-    assert list(work.glob("dtql_jax__*.*/")) != []
-    store.make(name, lambda: None, lines)
-    assert [path.name for path in work.iterdir() if path.is_dir()] == ["episodes"]
-    assert lines == []
+    (work / "me__mine-v0.abc").mkdir(parents=True)
+    with store.lock("me/mine-v0", lines), store.staging("me/mine-v0"):
+        (store.data_folder("me/mine-v0")).mkdir(parents=True)
+        (store.data_folder("me/mine-v0") / "metadata.json").write_text("{}")
+    assert [path.name for path in work.iterdir()] == ["me__mine-v0.lock"]
+    assert store.is_local("me/mine-v0") and lines == []
 
 
 def test_a_dataset_collected_in_two_attempts_has_the_same_fingerprint(lines, monkeypatch):
-    monkeypatch.setattr(generated, "PART_EPISODES", {"pointmaze": 3})
+    monkeypatch.setattr(PointMazeBehaviour, "part_episodes", 3)
     options = {"transitions": 800, "seed": 1, "quiet": True, "report": lines}
     name = generated.ensure(SOURCE, processes=2, **options)
     _, at_once = minari.load([name], SOURCE, lines)
     shutil.rmtree(store.datasets_root() / name)
 
-    # two parts were played before
+    # two of its parts are there
     plans = generated.make_plans(SOURCE, [], [], 800, 1)
     folder = store.episodes_folder(name)
-    pool.prepare(folder, plans)
-    player = pool.Player(folder)
-    player.play(plans[0], 0, 800)
-    player.play(plans[0], 2, 800)
-    player.close()
+    pool.collect(folder, plans, pool.prepare(folder, plans), 1, lambda steps: None)
+    (folder / "part0-000001.npz").unlink()
     lines.clear()
     assert generated.ensure(SOURCE, **options) == name
     assert "are there already" in lines[0]
@@ -232,7 +220,7 @@ def test_several_policies_play_equal_shares(tmp_path, lines):
 
 def test_a_policy_of_other_sizes_is_refused_before_the_cost(tmp_path, lines):
     path = write_policy(tmp_path / "p.npz", policy_arrays(np.random.default_rng(0), 17, 6))
-    with pytest.raises(UserError, match="has 17 inputs and 6 actions; environment Hopper-v4"):
+    with pytest.raises(UserError, match="has 17 inputs and 6 actions; expected 11 and 3"):
         generated.ensure(HOPPER, behaviour_policy=path, quiet=True, report=lines)
     assert lines == []
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from dtql_jax.collect.pointmaze import Planner, free_cells, next_cells
+from dtql_jax.collect.mazes import free_cells, next_cells
+from dtql_jax.collect.pointmaze import Planner
 from dtql_jax.datasets.registry import get_task
 from dtql_jax.envs.make import make_base_env
 

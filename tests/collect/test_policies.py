@@ -89,14 +89,12 @@ def set_nan(array):
     [
         (broken("mean/bias", None), "lacks mean/bias; found dense_0/bias"),
         (broken("meta/squash", None), "lacks meta/squash"),
-        (broken("dense_0/kernel", set_nan), "dense_0/kernel has NaN"),
-        (broken("dense_1/kernel", np.zeros((7, 8))), r"dense_1/kernel has shape \(7, 8\).*8 rows"),
-        (broken("mean/bias", np.zeros(4)), r"mean/kernel has shape \(8, 3\) and mean/bias \(4,\)"),
-        (
-            broken("log_std/kernel", np.zeros((8, 3, 1))),
-            r"log_std/kernel has shape \(8, 3, 1\); expected 2 axes",
-        ),
-        (broken("dense_0/bias", np.array(["a"])), "dense_0/bias is of type <U1; expected numbers"),
+        (broken("dense_0/kernel", set_nan), "dense_0/kernel has .*expected finite numbers"),
+        (broken("dense_1/kernel", np.zeros((7, 8))), r"dense_1/kernel .*\(7, 8\).*shape \(8, 8\)"),
+        (broken("mean/bias", np.zeros(4)), r"mean/bias has shape \(4,\).*of shape \(3,\)"),
+        (broken("mean/kernel", np.zeros(4)), "mean/kernel must have two axes"),
+        (broken("log_std/kernel", np.zeros((8, 2))), r"log_std/kernel .*\(8, 2\).*shape \(8, 3\)"),
+        (broken("dense_0/bias", np.array(["a"])), "dense_0/bias has .*type <U1; expected finite"),
         (broken("meta/activation", np.array("relo")), "activation is 'relo': did you mean relu"),
         (broken("meta/squash", np.array(3)), "squash is 3: known: none, tanh"),
         (broken("meta/log_std_min", np.array(3.0)), "log_std_min is 3.0; expected a number below"),
@@ -119,13 +117,6 @@ def test_a_wrong_file_is_one_line(tmp_path, change, message):
     assert "\n" not in str(caught.value)
 
 
-def test_log_std_of_another_width_is_refused(tmp_path):
-    arrays = policy_arrays(RNG, 5, 3)
-    arrays |= {"log_std/kernel": np.zeros((8, 2)), "log_std/bias": np.zeros(2)}
-    with pytest.raises(UserError, match=r"log_std/kernel has shape \(8, 2\); expected \(8, 3\)"):
-        read_policy(write_policy(tmp_path / "p.npz", arrays))
-
-
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 cut off"])
 def test_something_else_is_one_line(tmp_path, content):
     (tmp_path / "p.npz").write_bytes(content)
@@ -144,8 +135,8 @@ def test_files_from_a_list_and_shipped_ones(monkeypatch, tmp_path):
     assert found == [tmp_path / "a.npz", tmp_path / "b.npz"]
     with pytest.raises(UserError, match=r"expected FILE\.npz or FILE\.npz,FILE\.npz"):
         policies.policy_files("a.npz,,", "hopper-medium")
-    monkeypatch.setitem(policies.SHIPPED, "somebody", ("one.npz",))
-    assert policies.policy_files("", "somebody") == [policies.SHIPPED_FOLDER / "one.npz"]
+    (shipped,) = policies.policy_files("", "hopper-medium")
+    assert shipped == policies.SHIPPED_FOLDER / "hopper-medium.npz"
 
 
 def test_the_digest_of_several_depends_on_all_and_their_order(tmp_path):

@@ -6,7 +6,7 @@ import minari
 import numpy as np
 import pytest
 
-from dtql_jax.collect.behaviours import PointMazeBehaviour
+from dtql_jax.collect.pointmaze import PointMazeBehaviour
 from dtql_jax.collect.recording import play
 from dtql_jax.datasets import get_task, load
 from dtql_jax.envs.make import make_base_env

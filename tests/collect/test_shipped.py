@@ -8,7 +8,7 @@ import minari as minari_library
 import numpy as np
 import pytest
 
-from dtql_jax.collect import generated, policies
+from dtql_jax.collect import generated
 from dtql_jax.collect.antmaze import POLICY_INPUTS
 from dtql_jax.collect.behaviours import make_behaviour
 from dtql_jax.collect.policies import SHIPPED, SHIPPED_FOLDER, read_policy
@@ -38,7 +38,7 @@ def test_each_source_that_wants_a_policy_finds_its_own():
     assert {source.policy for source in SOURCES} == set(SHIPPED)
     for source in SOURCES:
         files = generated.behaviour_files(source, None)
-        assert files and policies.shipped_note(source.policy)
+        assert files and SHIPPED[source.policy].note
         inputs = POLICY_INPUTS if source.collector == "antmaze" else source.observation_dim
         for file in files:
             policy = read_policy(file)
@@ -48,7 +48,7 @@ def test_each_source_that_wants_a_policy_finds_its_own():
 def test_all_files_are_used_accounted_for_and_small():
     files = {path.name: path for path in SHIPPED_FOLDER.iterdir()}
     arrays = {name for name in files if name.endswith(".npz")}
-    assert arrays == {name for names in SHIPPED.values() for name in names} == set(MEASURED)
+    assert arrays == {name for given in SHIPPED.values() for name in given.files} == set(MEASURED)
     assert set(files) - arrays == {f"{body}.json" for body in ACCOUNTS}
     for name in arrays:
         assert hashlib.sha256(files[name].read_bytes()).hexdigest() == MEASURED[name]["sha256"]
@@ -70,7 +70,7 @@ def test_levels_are_in_order():
             for level in ("simple", "medium", "expert")
         ]
         assert means == sorted(means)
-        replay = [MEASURED[name]["steps"] for name in SHIPPED[f"{body}-medium-replay"]]
+        replay = [MEASURED[name]["steps"] for name in SHIPPED[f"{body}-medium-replay"].files]
         assert len(replay) == 5 and replay == sorted(replay)
 
 
@@ -98,7 +98,7 @@ def test_a_collection_needs_no_file(task, source, lines):
     (name,) = minari_library.list_local_datasets()
     assert "D4RL/" not in name and "mujoco/" not in name
     metadata = json.loads((store.data_folder(name) / "metadata.json").read_text())
-    assert policies.shipped_note(wanted) in metadata["description"]
+    assert SHIPPED[wanted].note in metadata["description"]
     assert all(np.isfinite(account["return_mean"]) for account in metadata["dtql_jax"])
     files = [account["policy"] for account in metadata["dtql_jax"]]
     assert files and set(files) <= set(MEASURED)
