@@ -1,8 +1,7 @@
-"""Caches flattened datasets as plain .npy files, so that a second load is fast.
+"""Caches flattened datasets as .npz files, so that a second load is fast.
 
-A cache entry is a folder with the five arrays of a `Transition`, `meta.json` and the facts that are
-arrays (lengths of episodes). Its name contains a hash of the source files (path, size, time of
-change) and of everything that decides how they are read. Nothing is ever unpickled.
+The name of an entry contains a hash of the source files (path, size, time of change) and of
+everything that decides how they are read. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import os
 import pathlib
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,12 +22,9 @@ from dtql_jax.datasets.transitions import fingerprint
 from dtql_jax.types import Transition
 
 # Increase it whenever the arrays read from the same files change.
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 
-# key in meta.json: {name of a fact that is an array: its digest}
-_ARRAYS = "arrays"
-
-# (arrays, facts: JSON-able values or numpy arrays)
+# (arrays, facts: numbers, strings or numpy arrays)
 Entry = tuple[Transition, dict[str, Any]]
 
 
@@ -59,77 +54,58 @@ def cached(
       (arrays, facts), "fingerprint" added to the facts. A damaged entry is built again. If the
       cache cannot be written, `report` receives a line and nothing is kept.
     """
-    slot, key = _name_of(name, files, settings)
-    folder = cache_root() / f"{slot}-{key}"
-    if folder.is_dir():
+    paths = [str(pathlib.Path(file).resolve()) for file in files]
+    states = [[stat.st_size, stat.st_mtime_ns] for stat in map(os.stat, paths)]
+    # a new key in the same slot replaces the older entry
+    slot = f"{re.sub(r'[^A-Za-z0-9_.]+', '-', name)}-{_digest([paths, settings])[:8]}"
+    key = _digest([LAYOUT_VERSION, paths, states, settings])[:16]
+    path = cache_root() / f"{slot}-{key}.npz"
+    if path.exists():
         try:
-            return _read(folder)
+            return _read(path)
         except Exception as error:  # damaged files lead to errors of many types
             reason = " ".join(str(error).split())
-            report(f"cache entry {folder} is damaged ({reason}); it is built anew")
+            report(f"cache entry {path} is damaged ({reason}); it is built anew")
     transitions, facts = build()
     facts = facts | {"fingerprint": fingerprint(transitions)}
     try:
-        _write(folder, transitions, facts)
-        _remove_outdated(slot, keep=folder)
+        _write(path, transitions, facts)
+        _remove_outdated(slot, keep=path)
     except OSError as error:
         report(f"cannot keep {name} in the cache {cache_root()}: {error}")
     return transitions, facts
-
-
-def _name_of(name: str, files: Sequence[pathlib.Path], settings: dict) -> tuple[str, str]:
-    """Returns (slot, key); a new key in the same slot replaces the older entry."""
-    paths = [str(pathlib.Path(file).resolve()) for file in files]
-    states = [[stat.st_size, stat.st_mtime_ns] for stat in map(os.stat, paths)]
-    slot = f"{re.sub(r'[^A-Za-z0-9_.]+', '-', name)}-{_digest([paths, settings])[:8]}"
-    return slot, _digest([LAYOUT_VERSION, paths, states, settings])[:16]
 
 
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _read(folder: pathlib.Path) -> Entry:
-    """Reads an entry; ValueError where its arrays have changed."""
-    facts = json.loads((folder / "meta.json").read_text())
-    arrays = [np.load(folder / f"{field}.npy", allow_pickle=False) for field in Transition._fields]
-    transitions = Transition(*arrays)
-    found = fingerprint(transitions)
-    if found != facts["fingerprint"]:
-        raise ValueError(f"its fingerprint is {found}, expected {facts['fingerprint']}")
-    for name, digest in facts.pop(_ARRAYS).items():
-        facts[name] = np.load(folder / f"{name}.npy", allow_pickle=False)
-        if _digest(facts[name].tolist()) != digest:
-            raise ValueError(f"its {name} have changed")
-    return transitions, facts
+def _read(path: pathlib.Path) -> Entry:
+    """Reads an entry; the zip file's checksums show whether it is intact."""
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    transitions = Transition(*(arrays.pop(field) for field in Transition._fields))
+    return transitions, {name: a if a.ndim else a.item() for name, a in arrays.items()}
 
 
-def _write(folder: pathlib.Path, transitions: Transition, facts: dict[str, Any]) -> None:
+def _write(path: pathlib.Path, transitions: Transition, facts: dict[str, Any]) -> None:
     """Writes an entry under a temporary name and renames it when it is complete."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = pathlib.Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.writing")
     try:
-        more = {name: value for name, value in facts.items() if isinstance(value, np.ndarray)}
-        for field, array in (transitions._asdict() | more).items():
-            np.save(temporary / f"{field}.npy", array, allow_pickle=False)
-        plain = {name: value for name, value in facts.items() if name not in more}
-        plain[_ARRAYS] = {name: _digest(value.tolist()) for name, value in more.items()}
-        (temporary / "meta.json").write_text(json.dumps(plain, indent=1, sort_keys=True))
-        if folder.exists():
-            # a damaged entry, or one of another process; a folder cannot be replaced in place
-            os.replace(folder, temporary / "old")
-        os.replace(temporary, folder)
-        shutil.rmtree(folder / "old", ignore_errors=True)
+        with open(temporary, "wb") as file:
+            np.savez(file, **transitions._asdict(), **facts)
+        os.replace(temporary, path)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.unlink(missing_ok=True)
 
 
 def _remove_outdated(slot: str, keep: pathlib.Path) -> None:
-    """Removes older entries of the same slot, whose source files have changed."""
+    """Removes entries of files that have changed, and of processes that were killed."""
     for entry in keep.parent.glob(f"{slot}-*"):
-        if entry != keep:
+        # no entry takes an hour to write
+        writing = entry.suffix == ".writing" and time.time() - entry.stat().st_mtime < 3600
+        if entry.is_dir():  # of version 2
             shutil.rmtree(entry, ignore_errors=True)
-    for entry in keep.parent.glob(".writing-*"):
-        # left by a killed process: no entry takes an hour to write
-        if time.time() - entry.stat().st_mtime > 3600:
-            shutil.rmtree(entry, ignore_errors=True)
+        elif entry != keep and not writing:
+            entry.unlink(missing_ok=True)

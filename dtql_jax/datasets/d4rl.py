@@ -20,11 +20,9 @@ applied nevertheless, and `episodes` counts the stretches between ends.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pathlib
-import time
-import urllib.error
+import shutil
 import urllib.request
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -34,7 +32,7 @@ import numpy as np
 from dtql_jax.datasets.cache import cached
 from dtql_jax.datasets.registry import ACTION_HIGH, ACTION_LOW
 from dtql_jax.datasets.sources import D4rlSource
-from dtql_jax.datasets.transitions import check_array, clip_actions, validate
+from dtql_jax.datasets.transitions import check_array, check_flags, clip_actions, validate
 from dtql_jax.errors import UserError
 from dtql_jax.types import Transition
 
@@ -42,15 +40,13 @@ if TYPE_CHECKING:
     import h5py
 
 _SILENCE_SECONDS = 30.0
-_BLOCK = 1 << 20
+_COLUMNS = {"observations": 2, "actions": 2, "rewards": 1, "terminals": 1}  # axes
 
 
 def folders(d4rl_dir: str | None = None) -> list[pathlib.Path]:
     """Returns the folders to search: `d4rl_dir`, $D4RL_DATASET_DIR, ~/.d4rl/datasets."""
-    named = [d4rl_dir, os.environ.get("D4RL_DATASET_DIR")]
-    return [pathlib.Path(name).expanduser() for name in named if name] + [
-        pathlib.Path.home() / ".d4rl" / "datasets"
-    ]
+    named = [d4rl_dir, os.environ.get("D4RL_DATASET_DIR"), "~/.d4rl/datasets"]
+    return [pathlib.Path(name).expanduser() for name in named if name]
 
 
 def find(source: D4rlSource, d4rl_dir: str | None = None) -> pathlib.Path:
@@ -70,81 +66,43 @@ def find(source: D4rlSource, d4rl_dir: str | None = None) -> pathlib.Path:
     )
 
 
-def fetch(
-    source: D4rlSource,
-    d4rl_dir: str | None,
-    report: Callable[[str], None],
-    base_url: str | None = None,
-) -> pathlib.Path:
-    """Returns the path of a source's file; downloads it if an address is given.
+def fetch(source: D4rlSource, d4rl_dir: str | None, report: Callable[[str], None]) -> pathlib.Path:
+    """Returns the path of a source's file; downloads it if $D4RL_BASE_URL names an address.
 
     Args:
       source: the file's description.
       d4rl_dir: folder to search first, and to download to.
       report: receives a line before a download.
-      base_url: address of the folder of the file; None: $D4RL_BASE_URL. Nothing is downloaded
-        without an address.
 
     Raises:
       UserError: the file is missing and cannot be downloaded.
     """
-    base_url = base_url or os.environ.get("D4RL_BASE_URL")
     try:
         return find(source, d4rl_dir)
     except UserError:
-        if not base_url:
+        if not os.environ.get("D4RL_BASE_URL"):
             raise
+    url = f"{os.environ['D4RL_BASE_URL'].rstrip('/')}/{source.file_name}"
     target = folders(d4rl_dir)[0] / source.file_name
-    download(f"{base_url.rstrip('/')}/{source.file_name}", target, report)
-    return target
-
-
-def download(url: str, target: pathlib.Path, report: Callable[[str], None]) -> None:
-    """Downloads a file to a temporary name, checks it and renames it.
-
-    Its size must be the announced one and it must be a complete HDF5 file. Its sha256 is written
-    to `target`.sha256 in the format of the command sha256sum.
-
-    Raises:
-      UserError: the address does not answer, or the file is cut off or not HDF5.
-    """
     part = target.with_name(f"{target.name}.{os.getpid()}.part")
-    digest = hashlib.sha256()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _remove_old_parts(target)
         with urllib.request.urlopen(url, timeout=_SILENCE_SECONDS) as answer:
-            length = answer.headers.get("Content-Length")
-            size = f"{int(length) / 1e6:.0f} MB" if length else "size unknown"
-            report(f"downloading {url} ({size}) to {target}")
+            report(f"downloading {url} to {target}")
             with open(part, "wb") as file:
-                while block := answer.read(_BLOCK):
-                    file.write(block)
-                    digest.update(block)
+                shutil.copyfileobj(answer, file)
+            length = answer.headers.get("Content-Length")
         came = part.stat().st_size
         if length is not None and came != int(length):
-            raise UserError(f"downloading {url} broke off: {came} of {length} bytes came")
+            raise OSError(f"broke off: {came} of {length} bytes came")
         _open(part).close()
-        target.with_name(f"{target.name}.sha256").write_text(
-            f"{digest.hexdigest()}  {target.name}\n"
-        )
         os.replace(part, target)
-    except UserError as error:
-        # name the target, not the temporary file
-        line = str(error).replace(part.name, target.name)
-        raise UserError(f"{line}; nothing was kept") from error
-    except (OSError, ValueError, urllib.error.URLError) as error:
+    except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"downloading {url} failed: {reason}; nothing was kept") from error
+        raise UserError(f"downloading {url} failed ({reason}); nothing was kept") from error
     finally:
         part.unlink(missing_ok=True)
-
-
-def _remove_old_parts(target: pathlib.Path) -> None:
-    """Removes files of killed downloads: those without a write for an hour."""
-    for part in target.parent.glob(f"{target.name}.*.part"):
-        if time.time() - part.stat().st_mtime > 3600:
-            part.unlink(missing_ok=True)
+    return target
 
 
 def load(
@@ -174,9 +132,7 @@ def load(
 
 
 def _read_file(path: pathlib.Path, source: D4rlSource) -> tuple[Transition, dict[str, Any]]:
-    _check_sum(path)
-    columns = read_columns(path)
-    transitions, lengths = from_columns(columns, source.env.max_episode_steps)
+    transitions, lengths = from_columns(read_columns(path), source.env.max_episode_steps)
     validate(
         transitions,
         name=path.name,
@@ -184,12 +140,8 @@ def _read_file(path: pathlib.Path, source: D4rlSource) -> tuple[Transition, dict
         observation_dim=source.observation_dim,
         action_dim=source.action_dim,
     )
-    actions, clipped = clip_actions(np.asarray(transitions.actions), ACTION_LOW, ACTION_HIGH)
-    facts = {
-        "episodes": len(lengths),
-        "episode_lengths": lengths,
-        "clipped_actions": clipped,
-    }
+    actions, clipped = clip_actions(transitions.actions, ACTION_LOW, ACTION_HIGH)
+    facts = {"episodes": len(lengths), "episode_lengths": lengths, "clipped_actions": clipped}
     return transitions._replace(actions=actions), facts
 
 
@@ -228,12 +180,7 @@ def from_columns(
 
 
 def count_timeouts(terminals: np.ndarray, max_episode_steps: int) -> np.ndarray:
-    """Returns timeouts [R] by counting rows, for a file that has none.
-
-    Args:
-      terminals: [R], bool.
-      max_episode_steps: time limit.
-    """
+    """Returns timeouts [R] from terminals [R] by counting rows, for a file that has none."""
     timeouts = np.zeros(len(terminals), bool)
     count = 0
     for row, terminal in enumerate(terminals.tolist()):
@@ -244,20 +191,6 @@ def count_timeouts(terminals: np.ndarray, max_episode_steps: int) -> np.ndarray:
             # the reference resets the count before it counts this row
             count = 1 if terminal else count + 1
     return timeouts
-
-
-def _check_sum(path: pathlib.Path) -> None:
-    """Compares a downloaded file with its sha256 at the download."""
-    beside = path.with_name(f"{path.name}.sha256")
-    if not beside.is_file():
-        return
-    expected = (beside.read_text().split() or [""])[0]
-    with open(path, "rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != expected:
-        raise UserError(
-            f"{path} has sha256 {found}, expected {expected} ({beside.name}); download it anew"
-        )
 
 
 def _open(path: pathlib.Path) -> h5py.File:
@@ -289,38 +222,29 @@ def read_columns(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _read_columns(file: Any, name: str) -> dict[str, np.ndarray]:
-    """Reads the needed arrays as float32 and bool and checks that they fit together."""
     import h5py
 
-    needed = ("observations", "actions", "rewards", "terminals")
-    absent = [key for key in needed if not isinstance(file.get(key), h5py.Dataset)]
+    absent = [key for key in _COLUMNS if not isinstance(file.get(key), h5py.Dataset)]
     if absent:
         raise UserError(
-            f"{name} lacks {', '.join(absent)}; expected {', '.join(needed)}, found "
+            f"{name} lacks {', '.join(absent)}; expected {', '.join(_COLUMNS)}, found "
             f"{', '.join(sorted(file)) or 'nothing'}"
         )
-    keys = [*needed, "timeouts"] if "timeouts" in file else needed
-    rows = file["observations"].shape[0] if file["observations"].ndim else 0
+    axes = _COLUMNS | ({"timeouts": 1} if "timeouts" in file else {})
+    rows = len(file["observations"])
     if rows == 0:
         raise UserError(f"{name} is empty: expected at least one row")
     columns = {}
-    for key in keys:
-        flat = key not in ("observations", "actions")
-        dataset = file[key]
-        # text cannot be converted while reading; `check_array` refuses it
-        numeric = dataset.dtype.kind in "fiub"
-        array = dataset.astype(np.float32)[()] if numeric else np.asarray(dataset[()])
-        if flat and array.shape == (rows, 1):
+    for key, ndim in axes.items():
+        if file[key].dtype.kind not in "fiub":
+            raise UserError(f"{name}: {key} are of type {file[key].dtype}; expected numbers")
+        array = file[key].astype(np.float32)[()]
+        if ndim == 1 and array.shape == (rows, 1):
             array = array[:, 0]
-        check_array(array, f"{name}: {key}", rows=rows, ndim=1 if flat else 2)
+        check_array(array, f"{name}: {key}", (rows, None)[:ndim])
         columns[key] = array
     for key in ("terminals", "timeouts"):
         if key in columns:
-            odd = ~np.isin(columns[key], (0.0, 1.0))
-            if odd.any():
-                raise UserError(
-                    f"{name}: {key} must be true or false; row {odd.argmax()} has "
-                    f"{columns[key][odd.argmax()]}"
-                )
+            check_flags(columns[key], f"{name}: {key}")
             columns[key] = columns[key].astype(bool)
     return columns

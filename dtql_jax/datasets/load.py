@@ -12,8 +12,7 @@ from dtql_jax.datasets import store
 from dtql_jax.datasets.info import DatasetInfo
 from dtql_jax.datasets.physics import mujoco_version
 from dtql_jax.datasets.registry import get_task
-from dtql_jax.datasets.sources import GeneratedSource, Task
-from dtql_jax.envs.spec import EnvSpec
+from dtql_jax.datasets.sources import GeneratedSource, Source, Task
 from dtql_jax.errors import UserError, near_matches
 
 if TYPE_CHECKING:
@@ -76,30 +75,52 @@ def load_episodes(
     """
     if quiet:
         report = _nowhere
-    elif report is None:
-        report = _to_stderr
+    report = report or _to_stderr
     entry = get_task(task)
-    source, _, variant = source.partition(":")
-    if source not in ("auto", *SOURCES) or (variant and source != "generated"):
-        wrong = f"{source}:{variant}" if variant else source
-        raise UserError(f"unknown source {wrong!r}: {near_matches(wrong, ('auto', *SOURCES))}")
+    kind, _, variant = source.partition(":")
+    if kind not in ("auto", *SOURCES) or (variant and kind != "generated"):
+        raise UserError(f"unknown source {source!r}: {near_matches(source, ('auto', *SOURCES))}")
     for name, value in (("transitions", transitions), ("behaviour_policy", behaviour_policy)):
-        if value is not None and source not in ("auto", "generated"):
+        if value is not None and kind not in ("auto", "generated"):
             raise UserError(
-                f"{name} ({value}) is for source 'generated'; {source!r} is always loaded whole"
+                f"{name} ({value}) is for source 'generated'; {kind!r} is always loaded whole"
             )
-    if source == "auto":
-        collect = transitions is not None or behaviour_policy is not None
-        source = "generated" if collect else _first_source(entry, d4rl_dir, report)
-    if source == "minari":
-        loaded = _load_minari(entry, report)
-    elif source == "d4rl":
-        loaded = _load_d4rl(entry, d4rl_dir, report)
+        if value is not None:
+            kind = "generated"
+    if kind == "auto":
+        kind = _first_source(entry, d4rl_dir, report)
+    if kind == "d4rl":
+        arrays, facts, found = _read_d4rl(entry, d4rl_dir, report)
     else:
-        options = {"transitions": transitions, "seed": seed, "behaviour_policy": behaviour_policy}
-        options |= {"quiet": quiet, "progress": progress}
-        loaded = _load_generated(entry, variant, options, report)
-    arrays, info, _ = loaded
+        if kind == "minari":
+            found, dataset_ids = _minari_source(entry, report)
+        else:
+            from dtql_jax.collect import generated  # the only use of `collect` in this package
+
+            found = _generated_source(entry, variant)
+            dataset_ids = (
+                generated.ensure(
+                    found,
+                    transitions=transitions,
+                    seed=seed,
+                    behaviour_policy=behaviour_policy,
+                    quiet=quiet,
+                    progress=progress,
+                    report=report,
+                ),
+            )
+        arrays, facts = _read_minari(dataset_ids, found, report)
+    lengths = facts.pop("episode_lengths")
+    info = DatasetInfo(
+        task=entry.name,
+        source=kind,
+        transitions=len(arrays.rewards),
+        observation_dim=arrays.observations.shape[1],
+        action_dim=arrays.actions.shape[1],
+        observation_layout=found.env.observation_keys or ("observation",),
+        env=found.env,
+        **facts,
+    )
     report(
         f"{entry.name}: {info.transitions:,} transitions, {info.episodes:,} episodes from source "
         f"{info.source!r}, dataset {info.dataset_id} ({info.fingerprint[:19]})"
@@ -109,7 +130,7 @@ def load_episodes(
             f"warning: {info.clipped_actions:,} of {arrays.actions.size:,} action entries of "
             f"{info.dataset_id} were outside the action space and have been clipped to it"
         )
-    return loaded
+    return arrays, info, lengths
 
 
 def _first_source(task: Task, d4rl_dir: str | None, report: Report) -> str:
@@ -119,10 +140,8 @@ def _first_source(task: Task, d4rl_dir: str | None, report: Report) -> str:
     """
     absent = []
     if task.minari is not None:
-        from dtql_jax.datasets import minari
-
         try:
-            minari.fetch(task.minari.dataset_ids, report)
+            _minari_source(task, report)
             return "minari"
         except UserError as error:
             absent.append(f"minari: {error}")
@@ -140,72 +159,45 @@ def _first_source(task: Task, d4rl_dir: str | None, report: Report) -> str:
     raise UserError(f"no data for {task.name!r}; {'; '.join(absent)}")
 
 
-def _load_minari(task: Task, report: Report) -> Loaded:
+def _minari_source(task: Task, report: Report) -> tuple[Source, tuple[str, ...]]:
+    """Returns a task's published datasets and their ids; downloads those that are not local."""
     from dtql_jax.datasets import minari
 
     if task.minari is None:
-        raise UserError(f"Minari has no data for {task.name!r}; its sources: {_sources_of(task)}")
-    names = task.minari.dataset_ids
-    minari.fetch(names, report)
-    arrays, facts = minari.load(names, task.minari, report)
-    return _loaded(task, "minari", arrays, facts, task.minari.env, **_identity(names))
-
-
-def _load_generated(task: Task, variant: str, options: dict[str, Any], report: Report) -> Loaded:
-    # the only use of `collect` in this package
-    from dtql_jax.collect import generated
-    from dtql_jax.datasets import minari
-
-    source = _generated_source(task, variant)
-    name = generated.ensure(source, report=report, **options)
-    arrays, facts = minari.load([name], source, report)
-    return _loaded(task, "generated", arrays, facts, source.env, **_identity([name]))
+        raise UserError(f"Minari has no data for {task.name!r}; its sources: {_sources(task)}")
+    minari.fetch(task.minari.dataset_ids, report)
+    return task.minari, task.minari.dataset_ids
 
 
 def _generated_source(task: Task, variant: str) -> GeneratedSource:
     """Returns a task's collection; "" is the usual one."""
-    if task.generated is None and not (variant and task.generated_variants):
+    known = {source.variant: source for source in task.generated_variants}
+    if task.generated is not None:
+        known = {"": task.generated, task.generated.variant: task.generated} | known
+    if variant in known:
+        return known[variant]
+    if not variant or not known:
         raise UserError(
             f"data for {task.name!r} cannot be generated: {task.not_generated}; its sources: "
-            f"{_sources_of(task)}"
+            f"{_sources(task)}"
         )
-    usual = [] if task.generated is None else [task.generated]
-    known = {source.variant: source for source in (*usual, *task.generated_variants)}
-    if variant and variant not in known:
-        names = [name for name in known if name]
-        near = near_matches(variant, names) if names else "it has one collection only"
-        raise UserError(f"{task.name!r} has no generated data {variant!r}: {near}")
-    return known[variant] if variant else usual[0]
+    names = [name for name in known if name]
+    near = near_matches(variant, names) if names else "it has one collection only"
+    raise UserError(f"{task.name!r} has no generated data {variant!r}: {near}")
 
 
-def _load_d4rl(task: Task, d4rl_dir: str | None, report: Report) -> Loaded:
-    from dtql_jax.datasets import d4rl
+def _read_minari(
+    dataset_ids: Sequence[str], source: Source, report: Report
+) -> tuple[Transition, dict[str, Any]]:
+    """Reads local Minari datasets; returns arrays and fields of `DatasetInfo`."""
+    from dtql_jax.datasets import minari
 
-    if not task.d4rl:
-        raise UserError(f"D4RL has no data for {task.name!r}; its sources: {_sources_of(task)}")
-    file = task.d4rl[0]
-    path = d4rl.fetch(file, d4rl_dir, report)
-    arrays, facts = d4rl.load(path, file, report)
-    return _loaded(
-        task,
-        "d4rl",
-        arrays,
-        facts,
-        file.env,
-        dataset_id=file.file_name,
-        version=file.version,
-        path=str(path),
-        reference_scores=file.reference_scores,
-    )
-
-
-def _identity(dataset_ids: Sequence[str]) -> dict[str, Any]:
-    """Returns the fields of `DatasetInfo` that name local Minari datasets."""
+    arrays, facts = minari.load(dataset_ids, source, report)
     root = store.datasets_root()
     versions = {
         mujoco_version(store.metadata(name).get("requirements") or []) for name in dataset_ids
     }
-    return {
+    return arrays, facts | {
         "dataset_id": "+".join(dataset_ids),
         "version": "+".join(sorted({name.rpartition("-")[2] for name in dataset_ids})),
         "path": str(root / dataset_ids[0] if len(dataset_ids) == 1 else root),
@@ -214,31 +206,27 @@ def _identity(dataset_ids: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _loaded(
-    task: Task,
-    source: str,
-    arrays: Transition,
-    facts: dict[str, Any],
-    env: EnvSpec,
-    **identity: Any,
-) -> Loaded:
-    info = DatasetInfo(
-        task=task.name,
-        source=source,
-        fingerprint=facts["fingerprint"],
-        episodes=facts["episodes"],
-        transitions=len(arrays.rewards),
-        observation_dim=arrays.observations.shape[1],
-        action_dim=arrays.actions.shape[1],
-        observation_layout=env.observation_keys or ("observation",),
-        env=env,
-        clipped_actions=facts["clipped_actions"],
-        **identity,
-    )
-    return arrays, info, facts["episode_lengths"]
+def _read_d4rl(
+    task: Task, d4rl_dir: str | None, report: Report
+) -> tuple[Transition, dict[str, Any], Source]:
+    """Reads D4RL's file; returns arrays, fields of `DatasetInfo` and the source."""
+    from dtql_jax.datasets import d4rl
+
+    if not task.d4rl:
+        raise UserError(f"D4RL has no data for {task.name!r}; its sources: {_sources(task)}")
+    source = task.d4rl[0]
+    path = d4rl.fetch(source, d4rl_dir, report)
+    arrays, facts = d4rl.load(path, source, report)
+    facts = facts | {
+        "dataset_id": source.file_name,
+        "version": source.version,
+        "path": str(path),
+        "reference_scores": source.reference_scores,
+    }
+    return arrays, facts, source
 
 
-def _sources_of(task: Task) -> str:
+def _sources(task: Task) -> str:
     return ", ".join(name for name in SOURCES if getattr(task, name))
 
 

@@ -88,8 +88,6 @@ def from_arrays(data: Transition | Mapping[str, Any]) -> Transition:
         arrays = Transition(*(np.asarray(fields[n], np.float32) for n in Transition._fields))
     except (TypeError, ValueError) as error:
         raise UserError(f"the data cannot be read as float32 arrays: {error}") from error
-    if arrays.rewards.ndim == 0 or not arrays.rewards.size:
-        raise UserError("the data is empty: expected at least one transition")
     # transitions need no marked end: their episodes are not counted
     validate(arrays, name="the data", episodes=1)
     return arrays
@@ -111,7 +109,8 @@ def _from_hdf5(path: Path, env: EnvSpec | None) -> Transition:
 
 def _from_minari(dataset_id: str, env: EnvSpec | None) -> tuple[Transition, EnvSpec | None]:
     from dtql_jax.datasets import minari
-    from dtql_jax.datasets.sources import MinariSource
+    from dtql_jax.datasets.sources import Source
+    from dtql_jax.envs.make import flat_size
 
     minari.fetch([dataset_id], lambda line: None)
     dataset = minari.open_dataset(dataset_id)
@@ -119,11 +118,13 @@ def _from_minari(dataset_id: str, env: EnvSpec | None) -> tuple[Transition, EnvS
     if env is None and recorded is not None:
         env = spec_of(recorded.id, recorded.max_episode_steps, kwargs=dict(recorded.kwargs))
     keys = env.observation_keys if env is not None else _keys_of(dataset.observation_space)
-    sizes = _size(dataset.observation_space, keys), _size(dataset.action_space, ())
-    source = MinariSource((dataset_id,), env or EnvSpec("none", 1, {}, keys), *sizes)
+    name = f"Minari dataset {dataset_id}"
+    size = flat_size(dataset.observation_space, keys, f"observations of {name}")
+    actions = flat_size(dataset.action_space, (), f"actions of {name}")
+    source = Source(env or EnvSpec("none", 1, {}, keys), size, actions)
     parts = minari.read_episodes(dataset_id, dataset, source)
     arrays = concatenate(parts)
-    validate(arrays, name=f"Minari dataset {dataset_id}", episodes=len(parts))
+    validate(arrays, name=name, episodes=len(parts))
     return arrays, env
 
 
@@ -161,20 +162,17 @@ def spec_of(
             "environment, or an EnvSpec"
         )
     register(env)
+    kwargs = dict(kwargs or {})
     try:
-        made = gymnasium.make(env, disable_env_checker=True, **dict(kwargs or {}))
+        made = gymnasium.make(env, disable_env_checker=True, **kwargs)
     except gymnasium.error.Error as error:
         raise UserError(f"environment {env!r} cannot be made: {error}") from error
-    try:
-        own_limit = made.spec.max_episode_steps if made.spec is not None else None
-        limit = max_episode_steps or own_limit
-        if not limit:
-            raise UserError(f"environment {env!r} has no time limit; give max_episode_steps")
-        return EnvSpec(
-            env, limit, dict(kwargs or {}), _keys_of(made.observation_space), {}, success
-        )
-    finally:
-        made.close()
+    keys, spec = _keys_of(made.observation_space), made.spec
+    made.close()
+    limit = max_episode_steps or (spec.max_episode_steps if spec is not None else None)
+    if not limit:
+        raise UserError(f"environment {env!r} has no time limit; give max_episode_steps")
+    return EnvSpec(env, limit, kwargs, keys, {}, success)
 
 
 def bound_of(env: EnvSpec) -> float:
@@ -182,11 +180,9 @@ def bound_of(env: EnvSpec) -> float:
     from dtql_jax.envs.make import make_env
 
     made = make_env(env)
-    try:
-        space = made.action_space
-        low, high = (np.asarray(getattr(space, side, np.nan)) for side in ("low", "high"))
-    finally:
-        made.close()
+    space = made.action_space
+    made.close()
+    low, high = (np.asarray(getattr(space, side, np.nan)) for side in ("low", "high"))
     bound = float(np.max(high))
     if not (np.isfinite(bound) and (high == bound).all() and (low == -bound).all()):
         raise UserError(f"{env.env_id} has action space {space}; expected a Box from -b to b")
@@ -202,12 +198,3 @@ def _keys_of(space: Any) -> tuple[str, ...]:
     # FrankaKitchen's goals are dicts themselves
     names = tuple(k for k, part in space.items() if not isinstance(part, gymnasium.spaces.Dict))
     return _GOAL_KEYS if set(_GOAL_KEYS) <= set(names) else names
-
-
-def _size(space: Any, keys: tuple[str, ...]) -> int:
-    """Returns the length of the flat vector; UserError where a part is not a vector."""
-    parts = [space[key] for key in keys] if keys else [space]
-    shapes = [getattr(part, "shape", None) for part in parts]
-    if any(shape is None or len(shape) != 1 for shape in shapes):
-        raise UserError(f"space {space} is not a vector; expected a Box of one dimension")
-    return sum(shape[0] for shape in shapes if shape is not None)

@@ -10,6 +10,7 @@ import dataclasses
 import re
 
 from dtql_jax.datasets.sources import D4rlSource, GeneratedSource, MinariSource, Task
+from dtql_jax.envs.maps import MAPS, cells
 from dtql_jax.envs.spec import EnvSpec
 from dtql_jax.errors import UserError, near_matches
 
@@ -46,12 +47,13 @@ def _gym_tasks() -> list[Task]:
     models and rewards the -v4 environments kept and -v5 changed (hopper, walker2d).
     The names of generated datasets have no level, because it depends on the policies.
     """
-    # environment, sizes, D4RL's scores, rows of D4RL's medium-replay, generated a second
+    # environment, O, A, D4RL's scores, rows of D4RL's medium-replay, generated a second
     bodies = {
         "halfcheetah": ("HalfCheetah", 17, 6, (-280.178953, 12135.0), 202_000, 4_500),
         "hopper": ("Hopper", 11, 3, (-20.272305, 3234.3), 402_000, 3_200),
         "walker2d": ("Walker2d", 17, 6, (1.629008, 4592.3), 302_000, 2_700),
     }
+    # Minari's datasets
     parts = {
         "medium": ("medium",),
         "medium-replay": (),
@@ -60,81 +62,33 @@ def _gym_tasks() -> list[Task]:
         "expert": ("expert",),
     }
     tasks = []
-    for body, (env, observation_dim, action_dim, scores, replay, speed) in bodies.items():
+    for body, (env, size, actions, scores, replay, speed) in bodies.items():
+        old, new = EnvSpec(f"{env}-v4", 1000), EnvSpec(f"{env}-v5", 1000)
         for kind, levels in parts.items():
-            rows = {"medium-replay": replay, "medium-expert": 2_000_000}.get(kind, 1_000_000)
+            ids = tuple(f"mujoco/{body}/{level}-v0" for level in levels)
+            file = f"{body}_{kind.replace('-', '_')}-v2.hdf5"
+            d4rl = D4rlSource(old, size, actions, file, "v2", scores)
             generated = GeneratedSource(
+                old,
+                size,
+                actions,
                 f"dtql_jax/{body}",
                 "policy",
-                EnvSpec(f"{env}-v4", 1000),
-                observation_dim,
-                action_dim,
-                rows,
+                {"medium-replay": replay, "medium-expert": 2_000_000}.get(kind, 1_000_000),
                 speed,
-                bytes_per_transition=8 * observation_dim + 4 * action_dim + 50,
+                8 * size + 4 * actions + 50,
                 policy=f"{body}-{kind}",
             )
-            ids = tuple(f"mujoco/{body}/{level}-v0" for level in levels)
-            minari = MinariSource(ids, EnvSpec(f"{env}-v5", 1000), observation_dim, action_dim)
-            d4rl = D4rlSource(
-                f"{body}_{kind.replace('-', '_')}-v2.hdf5",
-                "v2",
-                EnvSpec(f"{env}-v4", 1000),
-                observation_dim,
-                action_dim,
-                scores,
-            )
-            published = kind.startswith("medium")
             tasks.append(
                 Task(
                     f"{body}-{kind}",
                     "gym",
-                    minari if ids else None,
-                    (d4rl,) if published else (),
+                    MinariSource(new, size, actions, ids) if ids else None,
+                    (d4rl,) if kind.startswith("medium") else (),
                     generated,
                 )
             )
     return tasks
-
-
-# Start (r) and goal (g) of Minari's antmaze data: its umaze goes from the lower left to the upper
-# left, and D4RL's in the opposite direction.
-_MINARI_UMAZE = [
-    [1, 1, 1, 1, 1],
-    [1, "g", 0, 0, 1],
-    [1, 1, 1, 0, 1],
-    [1, "r", 0, 0, 1],
-    [1, 1, 1, 1, 1],
-]
-# Start and goal of D4RL's evaluation; Gymnasium-Robotics has the same walls.
-_D4RL_UMAZE = [
-    [1, 1, 1, 1, 1],
-    [1, "r", 0, 0, 1],
-    [1, 1, 1, 0, 1],
-    [1, "g", 0, 0, 1],
-    [1, 1, 1, 1, 1],
-]
-_MEDIUM = [
-    [1, 1, 1, 1, 1, 1, 1, 1],
-    [1, "r", 0, 1, 1, 0, 0, 1],
-    [1, 0, 0, 1, 0, 0, 0, 1],
-    [1, 1, 0, 0, 0, 1, 1, 1],
-    [1, 0, 0, 1, 0, 0, 0, 1],
-    [1, 0, 1, 0, 0, 1, 0, 1],
-    [1, 0, 0, 0, 1, 0, "g", 1],
-    [1, 1, 1, 1, 1, 1, 1, 1],
-]
-_LARGE = [
-    [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1],
-    [1, "r", 0, 0, 0, 1, 0, 0, 0, 0, 0, 1],
-    [1, 0, 1, 1, 0, 1, 0, 1, 0, 1, 0, 1],
-    [1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1],
-    [1, 0, 1, 1, 1, 1, 0, 1, 1, 1, 0, 1],
-    [1, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 1],
-    [1, 1, 0, 1, 0, 1, 0, 1, 0, 1, 1, 1],
-    [1, 0, 0, 1, 0, 0, 0, 1, 0, "g", 0, 1],
-    [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1],
-]
 
 
 # goal cells of D4RL's "play" data, (row, column) of its maps; "diverse" data uses all free cells
@@ -151,77 +105,59 @@ def _antmaze_tasks() -> list[Task]:
     Observations of Minari (AntMaze_*-v4) have 31 entries: position, 27 numbers of the ant, goal.
     Those of D4RL have 29, without the goal. Data of both ants can be generated.
     """
-    start = "Ant_maze"
-    tasks = {
-        "umaze": ("UMaze", _MINARI_UMAZE, 700, f"{start}_u-maze", False, False),
-        "umaze-diverse": ("UMaze", _D4RL_UMAZE, 700, f"{start}_u-maze", True, True),
-        "medium-play": ("Medium", _MEDIUM, 1000, f"{start}_big-maze", True, False),
-        "medium-diverse": ("Medium", _MEDIUM, 1000, f"{start}_big-maze", True, True),
-        "large-play": ("Large", _LARGE, 1000, f"{start}_hardest-maze", True, False),
-        "large-diverse": ("Large", _LARGE, 1000, f"{start}_hardest-maze", True, True),
+    # size, time limit, name in D4RL's files, random starts, random goals
+    kinds = {
+        "umaze": ("umaze", 700, "u-maze", False, False),
+        "umaze-diverse": ("umaze", 700, "u-maze", True, True),
+        "medium-play": ("medium", 1000, "big-maze", True, False),
+        "medium-diverse": ("medium", 1000, "big-maze", True, True),
+        "large-play": ("large", 1000, "hardest-maze", True, False),
+        "large-diverse": ("large", 1000, "hardest-maze", True, True),
     }
-    result = []
-    for kind, (size, maze_map, steps, stem, starts, goals) in tasks.items():
+    names = {"umaze": "UMaze", "medium": "Medium", "large": "Large"}
+    tasks = []
+    for kind, (size, steps, stem, starts, goals) in kinds.items():
+        # Minari's umaze goes from the lower left to the upper left, D4RL's the other way
+        rows = MAPS[size][::-1] if kind == "umaze" else MAPS[size]
         env = EnvSpec(
-            f"AntMaze_{size}-v4",
+            f"AntMaze_{names[size]}-v4",
             steps,
-            kwargs={"maze_map": maze_map, "continuing_task": False},
+            kwargs={"maze_map": cells(rows), "continuing_task": False},
             observation_keys=("achieved_goal", "observation", "desired_goal"),
             success="reward",
         )
-        files = [
-            D4rlSource(
-                f"{stem}_noisy_multistart_{starts}_multigoal_{goals}_sparse{suffix}.hdf5",
-                version,
-                EnvSpec(
-                    "dtql_jax/AntMazeD4RL-v0",
-                    steps,
-                    # v2 draws the goal anew each episode, v0 once for each environment
-                    kwargs={"maze": size.lower(), "goal_each_episode": version == "v2"},
-                    success="reward",
-                ),
-                29,
-                8,
-                (0.0, 1.0),
-            )
-            for version, suffix in (("v2", "_fixed"), ("v0", ""))
-        ]
-        minari = MinariSource((f"D4RL/antmaze/{kind}-v1",), env, 31, 8)
-        settings = {
-            "random_start": starts,
-            "goal_cells": "any" if goals else _PLAY_GOALS[size.lower()],
-        }
+        minari = MinariSource(env, 31, 8, (f"D4RL/antmaze/{kind}-v1",))
+        d4rl = []
+        for version, end in (("v2", "_fixed"), ("v0", "")):
+            file = f"Ant_maze_{stem}_noisy_multistart_{starts}_multigoal_{goals}_sparse{end}.hdf5"
+            # v2 draws the goal anew each episode, v0 once for each environment
+            arguments = {"maze": size, "goal_each_episode": version == "v2"}
+            own = EnvSpec("dtql_jax/AntMazeD4RL-v0", steps, kwargs=arguments, success="reward")
+            d4rl.append(D4rlSource(own, 29, 8, file, version, (0.0, 1.0)))
+        goal_cells = "any" if goals else _PLAY_GOALS[size]
         d4rl_ant, gymnasium_ant = (
             GeneratedSource(
-                f"dtql_jax/antmaze-{variant}/{kind}",
-                "antmaze",
                 source.env,
                 source.observation_dim,
                 8,
+                f"dtql_jax/antmaze-{variant}/{kind}",
+                "antmaze",
                 1_000_000,
                 speed,
-                bytes_per_transition=8 * source.observation_dim + 100,
+                8 * source.observation_dim + 100,
                 policy=f"antmaze-{variant}",
-                settings=settings,
+                settings={"random_start": starts, "goal_cells": goal_cells},
                 episode_steps=1000,
                 variant=variant,
             )
             for variant, source, speed in (
-                ("d4rl-ant", files[0], 1_400),
+                ("d4rl-ant", d4rl[0], 1_400),
                 ("gymnasium-ant", minari, 1_000),
             )
         )
-        result.append(
-            Task(
-                f"antmaze-{kind}",
-                "antmaze",
-                minari,
-                tuple(files),
-                d4rl_ant,
-                (gymnasium_ant,),
-            )
-        )
-    return result
+        name = f"antmaze-{kind}"
+        tasks.append(Task(name, "antmaze", minari, tuple(d4rl), d4rl_ant, (gymnasium_ant,)))
+    return tasks
 
 
 def _adroit_tasks() -> list[Task]:
@@ -235,38 +171,24 @@ def _adroit_tasks() -> list[Task]:
         "pen-cloned": (96.262799, 3076.833102),
         "door-human": (-56.512833, 2880.569309),
     }
-    pen = EnvSpec("dtql_jax/AdroitPenD4RL-v0", 100)
     tasks = []
-    for hand, (observation_dim, action_dim) in hands.items():
+    for hand, (size, actions) in hands.items():
+        env = EnvSpec(f"AdroitHand{hand.capitalize()}-v1", 200)
+        old = EnvSpec("dtql_jax/AdroitPenD4RL-v0", 100) if hand == "pen" else env
         for kind in ("human", "cloned", "expert"):
             name = f"{hand}-{kind}"
-            env_id = f"AdroitHand{hand.capitalize()}-v1"
             d4rl = ()
             if name in files:
-                env = pen if hand == "pen" else EnvSpec(env_id, 200)
-                file = f"{name}-v1.hdf5"
-                d4rl = (D4rlSource(file, "v1", env, observation_dim, action_dim, files[name]),)
-            minari = MinariSource(
-                (f"D4RL/{name.replace('-', '/')}-v2",),
-                EnvSpec(env_id, 200),
-                observation_dim,
-                action_dim,
-            )
+                d4rl = (D4rlSource(old, size, actions, f"{name}-v1.hdf5", "v1", files[name]),)
             generated, reason = None, f"no behaviour policy for the {hand} is part of this version"
             if kind == "human":
                 reason = f"{name} is recorded from people and cannot be collected here"
             elif hand == "pen":
+                cost = 8 * size + 4 * actions + 170
                 generated = GeneratedSource(
-                    "dtql_jax/pen",
-                    "policy",
-                    pen,
-                    observation_dim,
-                    action_dim,
-                    500_000,
-                    1_500,
-                    bytes_per_transition=8 * observation_dim + 4 * action_dim + 170,
-                    policy=name,
+                    old, size, actions, "dtql_jax/pen", "policy", 500_000, 1_500, cost, policy=name
                 )
+            minari = MinariSource(env, size, actions, (f"D4RL/{hand}/{kind}-v2",))
             tasks.append(Task(name, "adroit", minari, d4rl, generated, not_generated=reason))
     return tasks
 
@@ -299,26 +221,25 @@ def _kitchen_tasks() -> list[Task]:
             observation_keys=("observation",),
         )
         old = EnvSpec("dtql_jax/KitchenD4RL-v0", 280, kwargs={"tasks_to_complete": subtasks})
+        # random actions rarely complete a subtask: enough for a trial, not for learning
+        generated = GeneratedSource(
+            old,
+            60,
+            9,
+            f"dtql_jax/kitchen-random/{kind}",
+            "random",
+            100_000,
+            250,
+            8 * 60 + 4 * 9 + 50,
+            variant="random",
+        )
         tasks.append(
             Task(
                 f"kitchen-{kind}",
                 "kitchen",
-                MinariSource((f"D4RL/kitchen/{kind}-v2",), env, 59, 9),
-                (D4rlSource(file, "v0", old, 60, 9, (0.0, 4.0)),),
-                # random actions rarely complete a subtask: enough for a trial, not for learning
-                generated_variants=(
-                    GeneratedSource(
-                        f"dtql_jax/kitchen-random/{kind}",
-                        "random",
-                        old,
-                        60,
-                        9,
-                        100_000,
-                        250,
-                        bytes_per_transition=8 * 60 + 4 * 9 + 50,
-                        variant="random",
-                    ),
-                ),
+                MinariSource(env, 59, 9, (f"D4RL/kitchen/{kind}-v2",)),
+                (D4rlSource(old, 60, 9, file, "v0", (0.0, 4.0)),),
+                generated_variants=(generated,),
                 not_generated="kitchen data is recorded from people and cannot be collected here",
             )
         )
@@ -328,8 +249,8 @@ def _kitchen_tasks() -> list[Task]:
 def _pointmaze_tasks() -> list[Task]:
     """A ball in a maze, with random start and goal: the tasks that run on any machine."""
     tasks = []
-    sizes = {"umaze": ("UMaze", 300), "medium": ("Medium", 600), "large": ("Large", 800)}
-    for size, (maze, steps) in sizes.items():
+    for maze, steps in {"UMaze": 300, "Medium": 600, "Large": 800}.items():
+        size = maze.lower()
         env = EnvSpec(
             f"PointMaze_{maze}-v3",
             steps,
@@ -337,10 +258,9 @@ def _pointmaze_tasks() -> list[Task]:
             observation_keys=("observation", "desired_goal"),
             success="reward",
         )
-        generated = GeneratedSource(
-            f"dtql_jax/pointmaze/{size}", "pointmaze", env, 6, 2, 100_000, 2_000, 450
-        )
-        minari = MinariSource((f"D4RL/pointmaze/{size}-v2",), env, 6, 2)
+        name = f"dtql_jax/pointmaze/{size}"
+        generated = GeneratedSource(env, 6, 2, name, "pointmaze", 100_000, 2_000, 450)
+        minari = MinariSource(env, 6, 2, (f"D4RL/pointmaze/{size}-v2",))
         tasks.append(Task(f"pointmaze-{size}", "pointmaze", minari, (), generated))
     return tasks
 

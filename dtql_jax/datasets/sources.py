@@ -13,54 +13,49 @@ from dtql_jax.envs.spec import EnvSpec
 
 
 @dataclasses.dataclass(frozen=True)
-class MinariSource:
-    """Datasets in Minari's store, published or collected elsewhere.
+class Source:
+    """Data with flat observations.
 
     Attributes:
-      dataset_ids: Minari ids; several are concatenated in this order.
-      env: the environment of the recording.
+      env: the environment of recording and evaluation.
       observation_dim: O of the flat observation (`env.observation_keys` concatenated).
       action_dim: A.
     """
 
-    dataset_ids: tuple[str, ...]
     env: EnvSpec
     observation_dim: int
     action_dim: int
 
 
 @dataclasses.dataclass(frozen=True)
-class D4rlSource:
-    """One of D4RL's HDF5 files.
+class MinariSource(Source):
+    """Datasets in Minari's store; several are concatenated in this order."""
+
+    dataset_ids: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class D4rlSource(Source):
+    """One of D4RL's HDF5 files, by its original name.
 
     Attributes:
-      file_name: its original name.
       version: "v0", "v1" or "v2".
-      env: its environment, rebuilt on today's MuJoCo.
-      observation_dim: O.
-      action_dim: A.
       reference_scores: returns of a random policy and of the expert; D4RL's score is
         100 * (return - random) / (expert - random).
     """
 
     file_name: str
     version: str
-    env: EnvSpec
-    observation_dim: int
-    action_dim: int
     reference_scores: tuple[float, float]
 
 
 @dataclasses.dataclass(frozen=True)
-class GeneratedSource:
+class GeneratedSource(Source):
     """Data collected on this machine by a behaviour policy.
 
     Attributes:
       dataset_name: Minari id without version; never one of D4RL's names.
       collector: name of the behaviour in `collect.behaviours`.
-      env: the environment of recording and evaluation.
-      observation_dim: O of the flat observation.
-      action_dim: A.
       transitions: default number of transitions.
       transitions_per_second: measured on one core, for the reported cost.
       bytes_per_transition: measured size in Minari's HDF5 file.
@@ -73,9 +68,6 @@ class GeneratedSource:
 
     dataset_name: str
     collector: str
-    env: EnvSpec
-    observation_dim: int
-    action_dim: int
     transitions: int
     transitions_per_second: float
     bytes_per_transition: int
@@ -110,4 +102,4 @@ class Task:
     d4rl: tuple[D4rlSource, ...] = ()
     generated: GeneratedSource | None = None
     generated_variants: tuple[GeneratedSource, ...] = ()
-    not_generated: str = "no behaviour policy for it is part of this version"
+    not_generated: str = ""

@@ -38,7 +38,8 @@ def summarise(transitions: Transition, lengths: np.ndarray) -> dict[str, Any]:
       "at_bounds"} (share of its values at a bound of the action space).
     """
     rewards = np.asarray(transitions.rewards)
-    best = np.maximum.reduceat(rewards, _starts(lengths)) > 0
+    filled = lengths[lengths > 0]
+    best = np.maximum.reduceat(rewards, np.cumsum(filled) - filled) > 0
     return {
         "returns": _spread(episode_returns(rewards, lengths)),
         "lengths": _spread(lengths),
@@ -57,14 +58,10 @@ def summarise(transitions: Transition, lengths: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _starts(lengths: np.ndarray) -> np.ndarray:
-    """Returns the first row of each episode that has rows."""
-    lengths = lengths[lengths > 0]
-    return np.cumsum(lengths) - lengths
-
-
 def _spread(values: np.ndarray) -> dict[str, float]:
-    quantiles = np.quantile(values, QUANTILES)
-    named = {f"{100 * q:g} %": float(v) for q, v in zip(QUANTILES, quantiles, strict=True)}
-    ends = {"max": float(values.max()), "mean": float(np.mean(values, dtype=np.float64))}
-    return {"min": float(values.min())} | named | ends
+    return {
+        "min": float(values.min()),
+        **{f"{100 * q:g} %": float(np.quantile(values, q)) for q in QUANTILES},
+        "max": float(values.max()),
+        "mean": float(np.mean(values, dtype=np.float64)),
+    }

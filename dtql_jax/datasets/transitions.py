@@ -39,13 +39,10 @@ def from_episode(
       UserError: the lengths do not fit together.
     """
     steps = len(actions)
-    lengths = {"rewards": len(rewards), "terminals": len(terminals)}
-    wrong = [f"{length} {name}" for name, length in lengths.items() if length != steps]
-    if len(observations) != steps + 1:
-        wrong.insert(0, f"{len(observations)} observations")
-    if wrong:
+    if (len(observations), len(rewards), len(terminals)) != (steps + 1, steps, steps):
         raise UserError(
-            f"an episode of {steps} actions has {', '.join(wrong)}; expected {steps} of each "
+            f"an episode of {steps} actions has {len(observations)} observations, "
+            f"{len(rewards)} rewards and {len(terminals)} terminals; expected {steps} of each "
             f"and {steps + 1} observations"
         )
     rows = slice(None) if keep is None else np.asarray(keep, bool)
@@ -59,17 +56,9 @@ def from_episode(
 
 
 def concatenate(parts: Sequence[Transition]) -> Transition:
-    """Concatenates transitions into contiguous arrays.
-
-    Raises:
-      UserError: there are no parts, or they have different widths.
-    """
+    """Concatenates transitions into contiguous arrays; UserError without any."""
     if not parts:
         raise UserError("no episodes: expected at least one")
-    for name in ("observations", "actions"):
-        widths = sorted({getattr(part, name).shape[1:] for part in parts})
-        if len(widths) > 1:
-            raise UserError(f"{name} have different widths across episodes: {widths}")
     return Transition(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
@@ -81,7 +70,7 @@ def validate(
     observation_dim: int | None = None,
     action_dim: int | None = None,
 ) -> None:
-    """Checks arrays before anything is computed from them.
+    """Checks float32 arrays before anything is computed from them.
 
     Args:
       transitions: arrays with N rows.
@@ -91,33 +80,23 @@ def validate(
       action_dim: expected A; None: any.
 
     Raises:
-      UserError: no rows, different lengths, wrong widths or dtypes, NaN or infinity
-        (with their count and first row), masks other than 0 and 1, or no end at all.
-        The message names the dataset, the array, what came and what was expected.
+      UserError: no rows, wrong shapes, NaN or infinity (with their count and first row), masks
+        other than 0 and 1, or no end at all. The message names the dataset, the array, what came
+        and what was expected.
     """
-    rows = len(transitions.rewards)
+    rows = transitions.rewards.size
     if rows == 0:
         raise UserError(f"{name} is empty: expected at least one transition")
-    widths = {
-        "observations": (2, observation_dim),
-        "actions": (2, action_dim),
-        "next_observations": (2, transitions.observations.shape[-1]),
-        "rewards": (1, None),
-        "masks": (1, None),
+    shapes = {
+        "observations": (rows, observation_dim),
+        "actions": (rows, action_dim),
+        "next_observations": (rows, *transitions.observations.shape[1:]),
+        "rewards": (rows,),
+        "masks": (rows,),
     }
-    for field, array in transitions._asdict().items():
-        check_array(array, f"{name}: {field}", rows=rows, ndim=widths[field][0])
-        expected = widths[field][1]
-        if expected is not None and array.shape[1] != expected:
-            raise UserError(
-                f"{name}: {field} have {array.shape[1]} entries a row; expected {expected}"
-            )
-        if array.dtype != np.float32:
-            raise UserError(f"{name}: {field} are {array.dtype}; expected float32")
-    odd = ~np.isin(transitions.masks, (0.0, 1.0))
-    if odd.any():
-        value = transitions.masks[odd.argmax()]
-        raise UserError(f"{name}: masks must be 0 or 1; row {odd.argmax()} has {value}")
+    for field, shape in shapes.items():
+        check_array(getattr(transitions, field), f"{name}: {field}", shape)
+    check_flags(transitions.masks, f"{name}: masks")
     if episodes < 1:
         raise UserError(
             f"{name} has no terminal and no timeout in {rows} rows: where its episodes end is "
@@ -125,49 +104,40 @@ def validate(
         )
 
 
-def check_array(array: np.ndarray, name: str, *, rows: int, ndim: int) -> None:
-    """Checks the type and shape of an array, and that all entries are finite.
-
-    Args:
-      array: the array.
-      name: for the message.
-      rows: expected length.
-      ndim: expected number of axes.
+def check_array(array: np.ndarray, name: str, shape: tuple[int | None, ...]) -> None:
+    """Checks the shape of an array of numbers (None: any length), and that all are finite.
 
     Raises:
       UserError: naming the array, what came and what was expected.
     """
-    if not (np.issubdtype(array.dtype, np.floating) or array.dtype.kind in "iub"):
-        raise UserError(f"{name} are of type {array.dtype}; expected numbers")
-    if array.ndim != ndim:
-        expected = "[rows]" if ndim == 1 else "[rows, entries]"
-        raise UserError(f"{name} have shape {array.shape}; expected {expected}")
-    if len(array) != rows:
-        raise UserError(f"{name} have {len(array)} rows; expected {rows}")
+    fits = all(n in (None, found) for n, found in zip(shape, array.shape, strict=False))
+    if array.ndim != len(shape) or not fits:
+        lengths = ", ".join("any" if length is None else str(length) for length in shape)
+        raise UserError(f"{name} have shape {array.shape}; expected ({lengths})")
     # a finite sum shows (almost surely) that all entries are finite, without an array of flags
-    if array.dtype.kind == "f" and not np.isfinite(array.sum(dtype=np.float64)):
-        finite = np.isfinite(array)
-        if finite.all():
-            return
-        first = np.argmin(finite.reshape(rows, -1).all(axis=1))
+    if np.isfinite(array.sum(dtype=np.float64)):
+        return
+    finite = np.isfinite(array).reshape(len(array), -1)
+    if not finite.all():
         raise UserError(
             f"{name} have {np.count_nonzero(~finite)} NaN or infinite entries, the first in row "
-            f"{first}; expected finite numbers"
+            f"{np.argmin(finite.all(axis=1))}; expected finite numbers"
         )
 
 
-def clip_actions(
-    actions: np.ndarray, low: float | np.ndarray, high: float | np.ndarray
-) -> tuple[np.ndarray, int]:
-    """Clips actions to the action space, which human demonstrations exceed.
+def check_flags(array: np.ndarray, name: str) -> None:
+    """Raises UserError for entries [N] other than 0 and 1."""
+    odd = ~np.isin(array, (0.0, 1.0))
+    if odd.any():
+        row = odd.argmax()
+        raise UserError(f"{name} must be 0 or 1; row {row} has {array[row]}")
+
+
+def clip_actions(actions: np.ndarray, low: float, high: float) -> tuple[np.ndarray, int]:
+    """Clips actions [N, A] to the action space, which human demonstrations exceed.
 
     An action outside [low, high] has no inverse under tanh, so the likelihood terms of the losses
     would be NaN.
-
-    Args:
-      actions: [N, A].
-      low: lower bound, a number or [A].
-      high: upper bound, a number or [A].
 
     Returns:
       (clipped actions [N, A] of the same dtype, number of entries that were outside).

@@ -13,17 +13,17 @@ and y with the row of D4RL's maps. A time step is 0.1 s.
 from __future__ import annotations
 
 import copy
-import dataclasses
 import functools
 import pathlib
 import xml.etree.ElementTree as ElementTree
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import mujoco
 import numpy as np
 from gymnasium.envs.mujoco import mujoco_env
 
+from dtql_jax.envs.maps import MAPS, cells
 from dtql_jax.errors import UserError, near_matches
 
 CELL_SIZE = 4.0
@@ -33,35 +33,8 @@ _FRAME_SKIP = 5
 _CONTROL_RANGE = 30.0
 GOAL_RADIUS = 0.5
 
-# D4RL's rows for evaluation: 1 a wall, 0 free, r the start, g the goal
-MAPS = {
-    "umaze": ("11111", "1r001", "11101", "1g001", "11111"),
-    "medium": (
-        "11111111",
-        "1r011001",
-        "10010001",
-        "11000111",
-        "10010001",
-        "10100101",
-        "100010g1",
-        "11111111",
-    ),
-    "large": (
-        "111111111111",
-        "1r0001000001",
-        "101101010101",
-        "100000010001",
-        "101111011101",
-        "100101000001",
-        "110101010111",
-        "100100010g01",
-        "111111111111",
-    ),
-}
 
-
-@dataclasses.dataclass(frozen=True)
-class GridMaze:
+class GridMaze(NamedTuple):
     """The maze in the form of Gymnasium-Robotics' mazes (attribute `maze`).
 
     Attributes:
@@ -71,7 +44,7 @@ class GridMaze:
       middle: position (x, y) of the map's middle.
     """
 
-    maze_map: tuple[tuple[int | str, ...], ...]
+    maze_map: list[list[int | str]]
     maze_size_scaling: float
     middle: tuple[float, float]
 
@@ -121,12 +94,15 @@ class AntMazeD4RL(mujoco_env.MujocoEnv):
         """
         if maze not in MAPS:
             raise UserError(f"unknown maze {maze!r}: {near_matches(maze, MAPS)}")
-        self._model_of_maze = _compiled(maze)
+        self._compiled = _compiled(maze)
         self._goal_each_episode = goal_each_episode
-        self._goal_cell = _find(maze, "g")
+        (self._goal_cell,) = (
+            (row, line.index("g")) for row, line in enumerate(MAPS[maze]) if "g" in line
+        )
         self.goal = np.full(2, np.nan)  # until the first reset
-        self.maze = _grid(maze)
-        (x, y), rows, columns = self.maze.middle, len(MAPS[maze]), len(MAPS[maze][0])
+        rows, columns = len(MAPS[maze]), len(MAPS[maze][0])
+        x, y = np.mean([cell_centre(0, 0), cell_centre(rows - 1, columns - 1)], axis=0).tolist()
+        self.maze = GridMaze(cells(MAPS[maze][::-1]), CELL_SIZE, (x, y))
         camera = {
             "lookat": np.array([x, y, 0.0]),
             "distance": 1.3 * CELL_SIZE * max(rows, columns),
@@ -144,7 +120,7 @@ class AntMazeD4RL(mujoco_env.MujocoEnv):
 
     def _initialize_simulation(self) -> tuple[Any, Any]:
         # Gymnasium would compile a file for each environment; copying a model is faster
-        model = copy.copy(self._model_of_maze)
+        model = copy.copy(self._compiled)
         model.vis.global_.offwidth = max(model.vis.global_.offwidth, self.width)
         model.vis.global_.offheight = max(model.vis.global_.offheight, self.height)
         return model, mujoco.MjData(model)
@@ -207,28 +183,7 @@ class AntMazeD4RL(mujoco_env.MujocoEnv):
 
 
 @functools.cache
-def _grid(maze: str) -> GridMaze:
-    rows = MAPS[maze][::-1]
-    cells = tuple(tuple(int(cell) if cell in "01" else cell for cell in row) for row in rows)
-    low, high = cell_centre(0, 0), cell_centre(len(rows) - 1, len(rows[0]) - 1)
-    middle = (low[0] + high[0]) / 2, (low[1] + high[1]) / 2
-    return GridMaze(cells, CELL_SIZE, middle)
-
-
-def _find(maze: str, kind: str) -> tuple[int, int]:
-    """Returns the (row, column) of the one cell of a kind in D4RL's map."""
-    for row, cells in enumerate(MAPS[maze]):
-        if kind in cells:
-            return row, cells.index(kind)
-    raise ValueError(f"{maze} has no {kind}")
-
-
-@functools.cache
 def _compiled(maze: str) -> Any:
-    return mujoco.MjModel.from_xml_string(_xml(maze))
-
-
-def _xml(maze: str) -> str:
     """Returns the model: Gymnasium's ant.xml with D4RL's physics, walls and a mark at the goal."""
     assets = pathlib.Path(mujoco_env.__file__).parent / "assets"
     root = ElementTree.parse(assets / "ant.xml").getroot()
@@ -241,8 +196,8 @@ def _xml(maze: str) -> str:
         motor.set("ctrlrange", f"{-_CONTROL_RANGE} {_CONTROL_RANGE}")
         del motor.attrib["gear"]
     half = CELL_SIZE / 2
-    for row, cells in enumerate(MAPS[maze]):
-        for column, cell in enumerate(cells):
+    for row, line in enumerate(MAPS[maze]):
+        for column, cell in enumerate(line):
             if cell == "1":
                 x, y = cell_centre(row, column)
                 ElementTree.SubElement(
@@ -266,4 +221,4 @@ def _xml(maze: str) -> str:
         size=f"{GOAL_RADIUS}",
         rgba="1 0 0 .6",
     )
-    return ElementTree.tostring(root, encoding="unicode")
+    return mujoco.MjModel.from_xml_string(ElementTree.tostring(root, encoding="unicode"))

@@ -42,15 +42,7 @@ class KitchenD4RL(gymnasium.Env):
     metadata = KitchenEnv.metadata
 
     def __init__(self, tasks_to_complete: list[str], render_mode: str | None = None):
-        """Makes a kitchen.
-
-        Args:
-          tasks_to_complete: subtasks by FrankaKitchen's names ("microwave", "kettle", ...).
-          render_mode: Gymnasium's.
-
-        Raises:
-          UserError: no such subtask.
-        """
+        """Takes subtasks by FrankaKitchen's names ("microwave", ...); UserError for others."""
         unknown = [task for task in tasks_to_complete if task not in OBS_ELEMENT_GOALS]
         if unknown:
             near = near_matches(str(unknown[0]), OBS_ELEMENT_GOALS)

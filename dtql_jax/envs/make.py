@@ -7,7 +7,6 @@ that Gymnasium does not know: together they take a second.
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
 import pathlib
 import warnings
@@ -47,7 +46,14 @@ def make_env(spec: EnvSpec, render_mode: str | None = None) -> gymnasium.Env:
       UserError: the id, an argument, an attribute or an observation key is unknown, or the
         installed MuJoCo cannot build the environment.
     """
-    return _flat_observation_class()(make_base_env(spec, render_mode), spec)
+    import gymnasium
+
+    env, keys = make_base_env(spec, render_mode), spec.observation_keys
+    size = flat_size(env.observation_space, keys, f"observations of {spec.env_id}")
+    space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+    return gymnasium.wrappers.TransformObservation(
+        env, lambda observation: join_observation(observation, keys), space
+    )
 
 
 def make_base_env(spec: EnvSpec, render_mode: str | None = None) -> gymnasium.Env:
@@ -73,11 +79,16 @@ def make_base_env(spec: EnvSpec, render_mode: str | None = None) -> gymnasium.En
     except UserError:
         raise
     except Exception as error:  # MuJoCo and the environments raise all kinds
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if "Kitchen" in spec.env_id:
+            reason += f" (MuJoCo {version('mujoco')} is installed; FrankaKitchen needs mujoco<3.12)"
         raise UserError(
-            f"environment {spec.env_id!r} cannot be made with {dict(spec.kwargs)}: "
-            f"{_reason(error)}{_mujoco_hint(spec.env_id)}"
+            f"environment {spec.env_id!r} cannot be made with {dict(spec.kwargs)}: {reason}"
         ) from error
-    _remove_maze_file(env)
+    # a maze writes an XML file into the temporary folder and reads it once
+    maze_file = getattr(env.unwrapped, "tmp_xml_file_path", None)
+    if maze_file is not None:
+        pathlib.Path(maze_file).unlink(missing_ok=True)
     for name, value in spec.attributes.items():
         if not hasattr(env.unwrapped, name):
             env.close()
@@ -86,17 +97,6 @@ def make_base_env(spec: EnvSpec, render_mode: str | None = None) -> gymnasium.En
             )
         setattr(env.unwrapped, name, value)
     return env
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _mujoco_hint(env_id: str) -> str:
-    """Names the installed MuJoCo, and the releases that can build a kitchen."""
-    if "Kitchen" not in env_id:
-        return ""
-    return f" (MuJoCo {version('mujoco')} is installed; FrankaKitchen needs mujoco<3.12)"
 
 
 def register(env_id: str) -> None:
@@ -118,16 +118,10 @@ def register(env_id: str) -> None:
             gymnasium.register_envs(gymnasium_robotics)
     if entry_point is not None:
         gymnasium.register(env_id, entry_point)
-    if env_id in gymnasium.registry:
-        return
-    if env_id.startswith("dtql_jax/"):
+    if env_id not in gymnasium.registry:
         raise UserError(
-            f"environment {env_id!r} is not part of this version: its data can be trained on, but "
-            "not evaluated"
+            f"unknown environment id {env_id!r}: {near_matches(env_id, gymnasium.registry)}"
         )
-    raise UserError(
-        f"unknown environment id {env_id!r}: {near_matches(env_id, list(gymnasium.registry))}"
-    )
 
 
 def join_observation(
@@ -148,53 +142,21 @@ def join_observation(
     return np.concatenate(parts, axis=-1)
 
 
-def _remove_maze_file(env: gymnasium.Env) -> None:
-    """Deletes the XML file that a maze writes into the temporary folder and reads once."""
-    path = getattr(env.unwrapped, "tmp_xml_file_path", None)
-    if path is not None:
-        pathlib.Path(path).unlink(missing_ok=True)
+def flat_size(space: gymnasium.Space, keys: tuple[str, ...], owner: str) -> int:
+    """Returns the length of `join_observation` of a space.
 
-
-@functools.cache
-def _flat_observation_class() -> type:
-    """Returns the wrapper class; a function, so that gymnasium is imported late."""
+    Raises:
+      UserError: a part is missing or no vector; the line names the space by `owner`.
+    """
     import gymnasium
 
-    class FlatObservation(gymnasium.ObservationWrapper):
-        """Observations as one float32 vector [O]."""
-
-        def __init__(self, env: gymnasium.Env, spec: EnvSpec):
-            super().__init__(env)
-            self._keys = spec.observation_keys
-            size = sum(_part_sizes(env.observation_space, spec))
-            self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
-
-        def observation(self, observation: Any) -> np.ndarray:
-            return join_observation(observation, self._keys)
-
-    return FlatObservation
-
-
-def _part_sizes(space: gymnasium.Space, spec: EnvSpec) -> list[int]:
-    """Returns the length of each part of the flat observation; each must be a vector."""
-    import gymnasium
-
-    parts = {"observation": space}
-    keys = spec.observation_keys or ("observation",)
-    if isinstance(space, gymnasium.spaces.Dict):
-        parts = dict(space.spaces)
-    if bool(spec.observation_keys) != isinstance(space, gymnasium.spaces.Dict):
+    known: dict = dict(space.spaces) if isinstance(space, gymnasium.spaces.Dict) else {"": space}
+    shapes = [getattr(known.get(key), "shape", None) for key in keys or ("",)]
+    sizes = [shape[0] for shape in shapes if shape is not None and len(shape) == 1]
+    if len(sizes) != len(shapes):
+        found = {key: getattr(part, "shape", None) for key, part in known.items()}
         raise UserError(
-            f"environment {spec.env_id!r}: observation_keys are {spec.observation_keys}, but its "
-            f"observations are {type(space).__name__} ({', '.join(parts)})"
+            f"{owner} are {type(space).__name__} of shape {found.get('', found)}; expected "
+            f"{', '.join(map(repr, keys)) or 'one vector'}"
         )
-    sizes = []
-    for key in keys:
-        shape = parts[key].shape if key in parts else None
-        if shape is None or len(shape) != 1:
-            raise UserError(
-                f"environment {spec.env_id!r} has no vector {key!r} in its observations "
-                f"({', '.join(parts)})"
-            )
-        sizes.append(shape[0])
-    return sizes
+    return sum(sizes)

@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from dtql_jax.datasets import d4rl, load_episodes
-from dtql_jax.datasets.cache import cache_root, cached
 from dtql_jax.datasets.registry import get_task
 from dtql_jax.datasets.summary import episode_returns, summarise
 from dtql_jax.types import Transition
@@ -75,29 +74,6 @@ def test_lengths_of_a_collection_are_those_of_its_episodes():
     ends = np.cumsum(lengths)[:-1] - 1
     assert (arrays.masks[ends] == 0).all() and (arrays.masks == 0).sum() <= len(ends) + 1
     json.dumps(info.to_dict())
-
-
-@pytest.mark.parametrize("damage", ["change", "cut", "remove"])
-def test_damaged_lengths_are_built_anew(tmp_path, lines, damage):
-    (tmp_path / "file").write_text("")
-
-    def build():
-        return transitions([0, 1, 0]), {"episode_lengths": np.array([1, 2])}
-
-    def read():
-        return cached("name", [tmp_path / "file"], {}, build, lines)[1]["episode_lengths"].tolist()
-
-    assert read() == read() == [1, 2]
-    assert lines == []
-    (path,) = cache_root().glob("*/episode_lengths.npy")
-    if damage == "change":
-        np.save(path, np.array([2, 1]))
-    elif damage == "cut":
-        path.write_bytes(path.read_bytes()[:-3])
-    else:
-        path.unlink()
-    assert read() == [1, 2]
-    assert len(lines) == 1 and "damaged" in lines[0]
 
 
 def data_info(*arguments):
