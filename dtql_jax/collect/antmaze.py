@@ -73,29 +73,25 @@ class D4rlAnt:
         unwrapped: Any = env.unwrapped
         maze = unwrapped.maze
         self.waypoints = Waypoints(maze.maze_map, maze.maze_size_scaling, maze.middle)
-        self._rows = len(maze.maze_map)
         self.goal_cell = _goal_cell(maze.maze_map)
+        self._rows = len(maze.maze_map)
         self._evaluation_goal = np.add(self.waypoints.centre(self.goal_cell), 0.75)
 
     def cell(self, row: int, column: int) -> Cell:
         """Converts a cell of D4RL's maps, whose rows increase with y."""
         return self._rows - 1 - row, column
 
-    def reset(
-        self, env: gymnasium.Env, seed: int, start: Cell | None, draws: np.random.Generator
-    ) -> np.ndarray:
+    def reset(self, env: Any, seed: int, start: Cell | None, draws: np.random.Generator) -> Any:
         """Starts at the usual cell, or up to 1 in x and y from the centre of a given cell."""
         options = {"goal": self._evaluation_goal}
         if start is not None:
             options["start"] = np.add(self.waypoints.centre(start), draws.uniform(0, 1, 2))
         return env.reset(seed=seed, options=options)[0]
 
-    def goal(
-        self, cell: Cell, observation: np.ndarray, draws: np.random.Generator
-    ) -> tuple[float, float]:
-        """Draws a goal to walk to."""
+    def goal(self, cell: Cell, observation: Any, draws: np.random.Generator) -> np.ndarray:
+        """Draws a goal [2] to walk to."""
         offset = draws.uniform(0, 1, 2) + draws.uniform(0, 0.5, 2)
-        return tuple(np.add(self.waypoints.centre(cell), offset).tolist())
+        return np.add(self.waypoints.centre(cell), offset)
 
     def split(self, observation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns (position [2], the ant's other numbers [27])."""
@@ -111,28 +107,24 @@ class GymnasiumAnt:
         unwrapped: Any = env.unwrapped
         maze = unwrapped.maze
         self.waypoints = Waypoints(maze.maze_map, maze.maze_size_scaling)
-        self._noise = unwrapped.position_noise_range * maze.maze_size_scaling
         self.goal_cell = _goal_cell(maze.maze_map)
+        self._noise = unwrapped.position_noise_range * maze.maze_size_scaling
 
     def cell(self, row: int, column: int) -> Cell:
         """Converts a cell of D4RL's maps; these maps are the same."""
         return row, column
 
-    def reset(
-        self, env: gymnasium.Env, seed: int, start: Cell | None, draws: np.random.Generator
-    ) -> dict[str, np.ndarray]:
+    def reset(self, env: Any, seed: int, start: Cell | None, draws: np.random.Generator) -> Any:
         """Starts at the usual cell or in a given one; the environment adds its noise."""
         options = None if start is None else {"reset_cell": np.array(start)}
         return env.reset(seed=seed, options=options)[0]
 
-    def goal(
-        self, cell: Cell, observation: dict[str, np.ndarray], draws: np.random.Generator
-    ) -> tuple[float, float]:
-        """Draws a goal to walk to; in the cell of the evaluation goal it is that goal."""
+    def goal(self, cell: Cell, observation: Any, draws: np.random.Generator) -> np.ndarray:
+        """Draws a goal [2] to walk to; in the cell of the evaluation goal it is that goal."""
         if cell == self.goal_cell:
-            return tuple(observation["desired_goal"].tolist())
+            return observation["desired_goal"]
         offset = draws.uniform(-self._noise, self._noise, 2)
-        return tuple(np.add(self.waypoints.centre(cell), offset).tolist())
+        return np.add(self.waypoints.centre(cell), offset)
 
     def split(self, observation: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Returns (position [2], the ant's other numbers [27])."""
@@ -194,7 +186,8 @@ class AntMazeBehaviour(Behaviour):
             start = self._starts[draws.integers(len(self._starts))]
             goals = [cell for cell in goals if cell != start]
         observation = self._ant.reset(env, seed, start, draws)
-        self._goal = self._ant.goal(goals[draws.integers(len(goals))], observation, draws)
+        cell = goals[draws.integers(len(goals))]
+        self._goal = tuple(self._ant.goal(cell, observation, draws).tolist())
         return observation
 
     def action(self, observation: Any, draws: np.random.Generator) -> np.ndarray:

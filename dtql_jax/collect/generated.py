@@ -83,13 +83,12 @@ def ensure(
       behaviour_policy: path of the acting policy, or several separated by commas that play equal
         shares; None: the ones that come with the package.
       processes: how many play; None: one per core where that pays off. The data is the same.
-      quiet: no progress bar.
-      progress: receives (transitions done, in all) instead of a progress bar.
+      quiet, progress: see `datasets.load_episodes`.
       report: receives the cost before the work starts.
 
     Raises:
-      UserError: `transitions` or `seed` is out of range, a policy is missing or does not
-        fit, or the store cannot be written.
+      UserError: a number is out of range, a policy is missing or does not fit, or the store
+        cannot be written.
     """
     transitions = source.transitions if transitions is None else transitions
     if transitions < 1 or seed < 0:
@@ -119,7 +118,7 @@ def ensure(
             )
             seconds = (transitions - ready) / source.transitions_per_second
             processes = processes or pool.choose_processes(seconds)
-            report(_cost(source, transitions, seed, ready, seconds / processes, processes))
+            report(_cost(source, plans, ready, processes))
             with _progress(transitions, ready, quiet, progress) as advance:
                 pool.collect(folder, plans, finished, processes, advance)
             with store.staging(name):
@@ -171,19 +170,14 @@ def _check_policies(source: GeneratedSource, behaviour: Sequence[BehaviourPolicy
             make_behaviour(source.collector, env, policy, source.settings)
 
 
-def _cost(
-    source: GeneratedSource,
-    transitions: int,
-    seed: int,
-    ready: int,
-    seconds: float,
-    processes: int,
-) -> str:
+def _cost(source: GeneratedSource, plans: Sequence[Plan], ready: int, processes: int) -> str:
     """Returns the line that is reported before the work starts."""
+    transitions = sum(plan.transitions for plan in plans)
+    seconds = (transitions - ready) / source.transitions_per_second / processes
     duration = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
     line = (
-        f"collecting {transitions:,} transitions of {source.env.env_id} (seed {seed}): about "
-        f"{duration} on {'one core' if processes == 1 else f'{processes} cores'} and "
+        f"collecting {transitions:,} transitions of {source.env.env_id} (seed {plans[0].seed}): "
+        f"about {duration} on {'one core' if processes == 1 else f'{processes} cores'} and "
         f"{transitions * source.bytes_per_transition / 1e6:.0f} MB in {store.datasets_root()}"
     )
     return line + (f"; {ready:,} are there already" if ready else "")

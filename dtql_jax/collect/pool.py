@@ -44,28 +44,16 @@ Parts = dict[int, int]
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The episodes of one behaviour with one policy.
+    """The episodes of one behaviour with one policy."""
 
-    Attributes:
-      env: the environment, with the time limit of the recording.
-      behaviour: name in `collect.behaviours`.
-      settings: keyword arguments of the behaviour.
-      policy: path of its policy file, or "".
-      policy_sha256: sha256 of that file, or "".
-      seed: seed of the collection.
-      index: number of this plan in the collection.
-      transitions: how many are wanted.
-      part_episodes: episodes in one part.
-    """
-
-    env: EnvSpec
-    behaviour: str
-    settings: dict[str, Any]
-    policy: str
+    env: EnvSpec  # with the time limit of the recording
+    behaviour: str  # name in `collect.behaviours`
+    settings: dict[str, Any]  # keyword arguments of the behaviour
+    policy: str  # path of its file, or ""
     policy_sha256: str
-    seed: int
-    index: int
-    transitions: int
+    seed: int  # of the collection
+    index: int  # number of this plan in the collection
+    transitions: int  # how many are wanted
     part_episodes: int
 
     def part(self, folder: pathlib.Path, number: int) -> pathlib.Path:
@@ -127,7 +115,7 @@ def collect(
     """Plays until each plan has its transitions.
 
     Args:
-      folder: the folder of the parts, made ready by `prepare`.
+      folder: the folder of the parts.
       plans: in order.
       finished: result of `prepare`; new parts are added.
       processes: how many play; 1: this one.
@@ -135,7 +123,6 @@ def collect(
 
     Raises:
       UserError: a process died.
-      Exception: whatever an environment, a behaviour or the disk raised.
     """
     running: dict[concurrent.futures.Future[int], tuple[Plan, int]] = {}
     with _executor(folder, processes) as executor:

@@ -43,16 +43,18 @@ def cached(
 ) -> Entry:
     """Returns the result of `build`, from the cache if it was built before.
 
+    A damaged entry is built again. If the cache cannot be written, nothing is kept. `report`
+    receives a line about either.
+
     Args:
       name: readable part of the entry's name, for example a dataset id.
       files: the files that `build` reads.
       settings: everything else that the result depends on, JSON-able.
       build: reads the files and returns (arrays, facts).
-      report: receives a line about problems with the cache.
+      report: receives lines.
 
     Returns:
-      (arrays, facts), "fingerprint" added to the facts. A damaged entry is built again. If the
-      cache cannot be written, `report` receives a line and nothing is kept.
+      (arrays, facts), "fingerprint" added to the facts.
     """
     paths = [str(pathlib.Path(file).resolve()) for file in files]
     states = [[stat.st_size, stat.st_mtime_ns] for stat in map(os.stat, paths)]

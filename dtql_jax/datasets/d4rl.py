@@ -30,9 +30,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dtql_jax.datasets.cache import cached
-from dtql_jax.datasets.registry import ACTION_HIGH, ACTION_LOW
 from dtql_jax.datasets.sources import D4rlSource
-from dtql_jax.datasets.transitions import check_array, check_flags, clip_actions, validate
+from dtql_jax.datasets.transitions import check_array, check_flags, finish
 from dtql_jax.errors import UserError
 from dtql_jax.types import Transition
 
@@ -69,10 +68,7 @@ def find(source: D4rlSource, d4rl_dir: str | None = None) -> pathlib.Path:
 def fetch(source: D4rlSource, d4rl_dir: str | None, report: Callable[[str], None]) -> pathlib.Path:
     """Returns the path of a source's file; downloads it if $D4RL_BASE_URL names an address.
 
-    Args:
-      source: the file's description.
-      d4rl_dir: folder to search first, and to download to.
-      report: receives a line before a download.
+    `d4rl_dir` is searched first, and downloaded to. `report` receives a line before a download.
 
     Raises:
       UserError: the file is missing and cannot be downloaded.
@@ -108,12 +104,7 @@ def fetch(source: D4rlSource, d4rl_dir: str | None, report: Callable[[str], None
 def load(
     path: pathlib.Path, source: D4rlSource, report: Callable[[str], None]
 ) -> tuple[Transition, dict[str, Any]]:
-    """Reads a file into transitions, or takes them from the cache.
-
-    Args:
-      path: the HDF5 file.
-      source: its expected sizes and its time limit.
-      report: receives lines about problems with the cache.
+    """Reads a file of a source's sizes and time limit, or takes it from the cache.
 
     Returns:
       (float32 arrays, facts): "episodes", "episode_lengths" [episodes] (rows that were
@@ -123,26 +114,13 @@ def load(
       UserError: the file is cut off or damaged, lacks a key, has arrays of different
         lengths, wrong dimensions or types, NaN, no rows, or no ends of episodes.
     """
-    settings = {
-        "reader": "d4rl",
-        "limit": source.env.max_episode_steps,
-        "sizes": [source.observation_dim, source.action_dim],
-    }
-    return cached(path.name, [path], settings, lambda: _read_file(path, source), report)
+    limit, sizes = source.env.max_episode_steps, [source.observation_dim, source.action_dim]
+    settings = {"reader": "d4rl", "limit": limit, "sizes": sizes}
 
+    def read() -> tuple[Transition, dict[str, Any]]:
+        return finish(*from_columns(read_columns(path), limit), source, path.name)
 
-def _read_file(path: pathlib.Path, source: D4rlSource) -> tuple[Transition, dict[str, Any]]:
-    transitions, lengths = from_columns(read_columns(path), source.env.max_episode_steps)
-    validate(
-        transitions,
-        name=path.name,
-        episodes=len(lengths),
-        observation_dim=source.observation_dim,
-        action_dim=source.action_dim,
-    )
-    actions, clipped = clip_actions(transitions.actions, ACTION_LOW, ACTION_HIGH)
-    facts = {"episodes": len(lengths), "episode_lengths": lengths, "clipped_actions": clipped}
-    return transitions._replace(actions=actions), facts
+    return cached(path.name, [path], settings, read, report)
 
 
 def from_columns(

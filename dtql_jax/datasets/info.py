@@ -18,10 +18,8 @@ class DatasetInfo:
       version: the dataset's own version ("v2"), "" where it has none.
       path: folder or file on this machine.
       fingerprint: "sha256:..." over the arrays (names, dtypes, shapes, bytes).
-      episodes: number of episodes.
-      transitions: number of transitions (rows of the arrays).
-      observation_dim: O.
-      action_dim: A.
+      episodes, transitions: their numbers.
+      observation_dim, action_dim: O and A.
       observation_layout: parts of an observation vector in order, for example
         ("observation", "desired_goal"); ("observation",) where it is flat.
       env: the environment of the data, in which policies are evaluated.

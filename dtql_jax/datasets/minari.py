@@ -36,9 +36,8 @@ import numpy as np
 
 from dtql_jax.datasets import store
 from dtql_jax.datasets.cache import cached
-from dtql_jax.datasets.registry import ACTION_HIGH, ACTION_LOW
 from dtql_jax.datasets.sources import Source
-from dtql_jax.datasets.transitions import clip_actions, concatenate, from_episode, validate
+from dtql_jax.datasets.transitions import concatenate, finish, from_episode
 from dtql_jax.envs.make import join_observation, register
 from dtql_jax.envs.spec import EnvSpec
 from dtql_jax.errors import UserError
@@ -56,12 +55,9 @@ Report = Callable[[str], None]
 def load(
     dataset_ids: Sequence[str], source: Source, report: Report
 ) -> tuple[Transition, dict[str, Any]]:
-    """Reads local datasets into one set of transitions, or takes them from the cache.
+    """Reads local datasets of a source, concatenated in their order, or takes them from the cache.
 
-    Args:
-      dataset_ids: Minari ids, concatenated in this order; all must be local.
-      source: their expected environment and sizes.
-      report: receives lines about long reads and problems with the cache.
+    `report` receives lines about long reads and problems with the cache.
 
     Returns:
       (float32 arrays, facts): "episodes", "episode_lengths" [episodes] (transitions of
@@ -85,8 +81,8 @@ def fetch(dataset_ids: Sequence[str], report: Report) -> None:
     """Downloads the datasets that are not local, with Minari's own API.
 
     Raises:
-      UserError: there is no network, Minari's extra for its remote is not installed, or the
-        download failed. The line says how to get the dataset in another way.
+      UserError: there is no network, or the download failed. The line says how to get the
+        dataset in another way.
     """
     absent = [name for name in dataset_ids if not store.is_local(name)]
     if not absent:
@@ -189,7 +185,6 @@ def _readable(dataset_id: str):
 def _read_all(
     dataset_ids: Sequence[str], source: Source, report: Report
 ) -> tuple[Transition, dict[str, Any]]:
-    """Reads, checks and clips; returns the arrays and the facts about them."""
     parts: list[Transition] = []
     for dataset_id in dataset_ids:
         with _readable(dataset_id):
@@ -203,21 +198,9 @@ def _read_all(
                     f"{seconds:.0f} s this first time"
                 )
             parts += read_episodes(dataset_id, dataset, source)
-    transitions = concatenate(parts)
-    validate(
-        transitions,
-        name=f"Minari dataset {'+'.join(dataset_ids)}",
-        episodes=len(parts),
-        observation_dim=source.observation_dim,
-        action_dim=source.action_dim,
-    )
-    actions, clipped = clip_actions(transitions.actions, ACTION_LOW, ACTION_HIGH)
-    facts = {
-        "episodes": len(parts),
-        "episode_lengths": np.array([len(part.rewards) for part in parts]),
-        "clipped_actions": clipped,
-    }
-    return transitions._replace(actions=actions), facts
+    lengths = [len(part.rewards) for part in parts]
+    name = f"Minari dataset {'+'.join(dataset_ids)}"
+    return finish(concatenate(parts), lengths, source, name)
 
 
 def read_episodes(
@@ -240,18 +223,13 @@ def read_episodes(
 
 
 def from_minari_episode(episode: dict[str, Any], source: Source) -> Transition:
-    """Applies the rules in the module's docstring to one episode of T steps.
+    """Applies the rules in the module's docstring to one episode; returns at most T transitions.
 
-    Args:
-      episode: "observations" ([T + 1, O] or a dict of such arrays), "actions" [T, A],
-        "rewards" [T], "terminations" [T].
-      source: its expected environment and sizes.
-
-    Returns:
-      At most T transitions.
+    The episode has "observations" ([T + 1, O] or a dict of such arrays), "actions" [T, A],
+    "rewards" [T] and "terminations" [T].
 
     Raises:
-      UserError: its parts, sizes or lengths are not the expected ones.
+      UserError: its parts, sizes or lengths are not those of the source.
     """
     env = source.env
     given = episode["observations"]
@@ -282,18 +260,10 @@ def from_minari_episode(episode: dict[str, Any], source: Source) -> Transition:
 
 
 def check_environment(dataset_id: str, recorded: Any, env: EnvSpec) -> None:
-    """Checks that a dataset was recorded in its evaluation environment.
+    """Raises UserError unless a dataset was recorded in its evaluation environment.
 
     Mazes may differ in their start and goal cells (the "_Diverse_GR" variants, "r" and "g" in the
-    map), but not in their walls.
-
-    Args:
-      dataset_id: for the message.
-      recorded: the dataset's Gymnasium environment spec, or None if it has none.
-      env: the evaluation environment.
-
-    Raises:
-      UserError: naming both.
+    map), but not in their walls. `recorded` is the dataset's Gymnasium spec, or None.
     """
     import gymnasium
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from dtql_jax.datasets.registry import ACTION_HIGH, ACTION_LOW
+from dtql_jax.datasets.sources import Source
 from dtql_jax.errors import UserError
 from dtql_jax.types import Transition
 
@@ -23,7 +26,7 @@ def from_episode(
     terminals: np.ndarray,
     keep: np.ndarray | None = None,
 ) -> Transition:
-    """Forms the T transitions of one episode that has T + 1 observations.
+    """Forms the T transitions of one episode that has T + 1 observations, as float32 arrays.
 
     Args:
       observations: [T + 1, O]; the last is the one after the last action.
@@ -31,9 +34,6 @@ def from_episode(
       rewards: [T].
       terminals: [T], true where the task ended. Truncations are not ends.
       keep: [T], false for transitions to drop; None keeps all.
-
-    Returns:
-      float32 arrays of the kept transitions, in order.
 
     Raises:
       UserError: the lengths do not fit together.
@@ -80,9 +80,7 @@ def validate(
       action_dim: expected A; None: any.
 
     Raises:
-      UserError: no rows, wrong shapes, NaN or infinity (with their count and first row), masks
-        other than 0 and 1, or no end at all. The message names the dataset, the array, what came
-        and what was expected.
+      UserError: no rows, wrong shapes, NaN or infinity, masks other than 0 and 1, or no end.
     """
     rows = transitions.rewards.size
     if rows == 0:
@@ -133,17 +131,38 @@ def check_flags(array: np.ndarray, name: str) -> None:
         raise UserError(f"{name} must be 0 or 1; row {row} has {array[row]}")
 
 
-def clip_actions(actions: np.ndarray, low: float, high: float) -> tuple[np.ndarray, int]:
-    """Clips actions [N, A] to the action space, which human demonstrations exceed.
+def finish(
+    transitions: Transition, lengths: Sequence[int] | np.ndarray, source: Source, name: str
+) -> tuple[Transition, dict[str, Any]]:
+    """Validates transitions of a source and clips their actions to [-1, 1].
 
-    An action outside [low, high] has no inverse under tanh, so the likelihood terms of the losses
-    would be NaN.
+    Human demonstrations exceed it. Such an action has no inverse under tanh, so the likelihood
+    terms of the losses would be NaN.
+
+    Args:
+      transitions: arrays with N rows.
+      lengths: [episodes], rows of each.
+      source: the expected sizes.
+      name: name of the dataset for messages.
 
     Returns:
-      (clipped actions [N, A] of the same dtype, number of entries that were outside).
+      (arrays, facts): "episodes", "episode_lengths" and "clipped_actions", the number of entries
+      that were outside.
     """
-    clipped = np.clip(actions, low, high).astype(actions.dtype, copy=False)
-    return clipped, int(np.count_nonzero(clipped != actions))
+    validate(
+        transitions,
+        name=name,
+        episodes=len(lengths),
+        observation_dim=source.observation_dim,
+        action_dim=source.action_dim,
+    )
+    actions = np.clip(transitions.actions, ACTION_LOW, ACTION_HIGH)
+    facts = {
+        "episodes": len(lengths),
+        "episode_lengths": np.asarray(lengths),
+        "clipped_actions": int(np.count_nonzero(actions != transitions.actions)),
+    }
+    return transitions._replace(actions=actions), facts
 
 
 def transform_rewards(rewards: np.ndarray, scale: float, shift: float) -> np.ndarray:

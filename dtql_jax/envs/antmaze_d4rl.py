@@ -24,7 +24,6 @@ import numpy as np
 from gymnasium.envs.mujoco import mujoco_env
 
 from dtql_jax.envs.maps import MAPS, cells
-from dtql_jax.errors import UserError, near_matches
 
 CELL_SIZE = 4.0
 _WALL_HALF_HEIGHT = 1.0
@@ -88,12 +87,7 @@ class AntMazeD4RL(mujoco_env.MujocoEnv):
             seed of the first reset.
           render_mode: Gymnasium's.
           **rendering: width, height and the like, for Gymnasium's MujocoEnv.
-
-        Raises:
-          UserError: no such maze.
         """
-        if maze not in MAPS:
-            raise UserError(f"unknown maze {maze!r}: {near_matches(maze, MAPS)}")
         self._compiled = _compiled(maze)
         self._goal_each_episode = goal_each_episode
         (self._goal_cell,) = (

@@ -46,7 +46,7 @@ class Recorder:
 
 
 def test_waypoints_lead_along_the_corridors_middle():
-    # cells of 4 around (0, 0): the U's rows lie at y 4, 0, -4, its columns at x -4, 0, 4
+    # cells of 4 around (0, 0): the U's rows are at y 4, 0, -4, its columns at x -4, 0, 4
     way = Waypoints(U, 4.0)
     goal = (-4.5, -3.5)
     assert way.next(-4.0, 4.0, goal) == (0, 4)
@@ -57,7 +57,7 @@ def test_waypoints_lead_along_the_corridors_middle():
     # in the last cells it is the goal itself
     assert way.next(0.0, -4.0, goal) == goal
     assert way.next(-3.0, -4.9, goal) == goal
-    # more than 1 beside the middle: back to the cell's centre first
+    # more than 1 from the middle: back to the cell's centre first
     assert way.next(0.0, 5.1, goal) == (0, 4)
     assert way.next(2.9, 0.0, goal) == (4, 0)
     # over a wall: the nearest free cell
@@ -92,7 +92,7 @@ def test_the_policy_sees_the_ant_and_a_direction_of_length_ten(source):
     ant = observation[2:] if source is D4RL_ANT else observation["observation"]
     seen = policy.inputs[0]
     np.testing.assert_array_equal(seen[:27], ant)
-    # both U's start in the end of an arm that goes on to the right
+    # both U's start at the end of an arm that leads to the right
     np.testing.assert_allclose(np.hypot(*seen[27:]), 10)
     assert seen[27] > 8
     # the mean action and its noise, clipped two and a half deviations away
@@ -125,7 +125,7 @@ def test_play_goals_are_those_that_d4rl_marked():
         hit = ((offsets >= 0) & (offsets <= 1.5)).all(axis=2)
         assert (hit.sum(axis=1) == 1).all()
         assert hit.any(axis=0).all()
-        # starts lie up to 1 from the centre of a free cell that is no goal's
+        # starts are up to 1 from the centre of a free cell that is no goal's
         assert ((starts % 4) <= 1).all()
         at_goal = ((starts // 4)[:, None] == [(c - 1, r - 1) for r, c in cells]).all(axis=2)
         assert not at_goal.any()
@@ -186,7 +186,7 @@ def test_rewards_are_those_of_the_evaluation_goal(policy_file, lines):
     assert 5 < (arrays.rewards == 1).sum() < 500
     assert set(np.unique(arrays.rewards)) == {0, 1}
     np.testing.assert_array_equal(arrays.masks, 1 - arrays.rewards)
-    # an episode goes on past the goal, up to its own end
+    # an episode continues past the goal, up to its own end
     lengths = facts["episode_lengths"]
     assert lengths.sum() == 1500 and lengths.max() == 30
     ends = np.cumsum(lengths)[:-1]

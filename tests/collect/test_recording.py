@@ -1,4 +1,4 @@
-"""What is collected here is what Minari's own DataCollector records of the same episodes."""
+"""A collection equals the record of Minari's DataCollector of the same episodes."""
 
 import warnings
 

@@ -93,6 +93,6 @@ def policy_arrays(rng, inputs, actions, hidden=8, squash="tanh", activation="rel
 
 
 def write_policy(path, arrays):
-    """Writes a policy file; returns its path as text, as it stands on a command line."""
+    """Writes a policy file; returns its path as text, as a command line has it."""
     np.savez(path, **arrays)
     return str(path)

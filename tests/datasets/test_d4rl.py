@@ -223,7 +223,7 @@ def test_damaged_blocks_are_one_line(tmp_path, lines):
 
 def test_the_second_load_comes_from_the_cache(tmp_path, lines, monkeypatch):
     first, facts = read(tmp_path, lines, good())
-    monkeypatch.setattr(d4rl, "_read_file", None)
+    monkeypatch.setattr(d4rl, "read_columns", None)
     second, facts_again = d4rl.load(tmp_path / "files" / HOPPER.file_name, HOPPER, lines)
     np.testing.assert_array_equal(first.observations, second.observations)
     np.testing.assert_equal(facts, facts_again)

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dtql_jax.datasets.transitions import (
-    clip_actions,
     concatenate,
     fingerprint,
     from_episode,
@@ -130,15 +129,6 @@ def test_invalid_transitions_are_named(transitions, options, message):
 def test_large_finite_numbers_are_valid():
     # their float32 sum would be infinite
     validate(make()._replace(rewards=np.full(6, 3e38, np.float32)), name="data", episodes=1)
-
-
-def test_actions_are_clipped_and_counted():
-    actions = np.array([[-1.37, 0.5], [1.0, -1.0], [0.0, 1.0001]], np.float32)
-    clipped, count = clip_actions(actions, -1.0, 1.0)
-    np.testing.assert_array_equal(clipped, np.array([[-1, 0.5], [1, -1], [0, 1]], np.float32))
-    assert count == 2
-    assert clipped.dtype == np.float32
-    assert actions[0, 0] == np.float32(-1.37)
 
 
 def test_rewards_are_scaled_then_shifted():

@@ -14,7 +14,6 @@ from dtql_jax.datasets.registry import get_task
 from dtql_jax.envs.antmaze_d4rl import AntMazeD4RL
 from dtql_jax.envs.make import make_env, register
 from dtql_jax.envs.spec import EnvSpec
-from dtql_jax.errors import UserError
 from dtql_jax.evaluation.rollout import evaluate
 from dtql_jax.plots.mazes import positions_and_goals, read_maze
 
@@ -209,11 +208,6 @@ def test_nothing_is_left_behind(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     make_env(spec(maze="large")).reset(seed=0)
     assert list(pathlib.Path(tmp_path).iterdir()) == []
-
-
-def test_an_unknown_maze_is_one_line():
-    with pytest.raises(UserError, match="unknown maze 'mediun': did you mean medium"):
-        make_env(spec(maze="mediun"))
 
 
 DRAW = """

@@ -84,6 +84,11 @@ def test_a_spec_survives_storage():
     [
         (EnvSpec("Hoper-v5", 10), "unknown environment id 'Hoper-v5': did you mean Hopper-v5"),
         (EnvSpec("Hopper-v5", 10, kwargs={"legs": 2}), "cannot be made with .*legs"),
+        (EnvSpec("dtql_jax/AntMazeD4RL-v0", 10, kwargs={"maze": "u"}), "cannot be made with .*'u'"),
+        (
+            EnvSpec("dtql_jax/KitchenD4RL-v0", 10, kwargs={"tasks_to_complete": ["kettel"]}),
+            "cannot be made with .*kettel",
+        ),
         (EnvSpec("Hopper-v5", 10, attributes={"legs": 2}), "no attribute 'legs'"),
         (
             EnvSpec("Hopper-v5", 10, observation_keys=("a",)),
