@@ -77,7 +77,7 @@ def view(ants: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return np.stack(turned), np.array(quarters)
 
 
-def actions_from_view(actions: np.ndarray, quarters: np.ndarray) -> np.ndarray:
+def actions_from_view(actions: np.ndarray, quarters: np.ndarray | int) -> np.ndarray:
     """Converts actions in the rotated frame to the ants' own actions.
 
     Args:

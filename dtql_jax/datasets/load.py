@@ -75,7 +75,8 @@ def load_episodes(
     """
     if quiet:
         report = _nowhere
-    report = report or _to_stderr
+    elif report is None:
+        report = _to_stderr
     entry = get_task(task)
     kind, _, variant = source.partition(":")
     if kind not in ("auto", *SOURCES) or (variant and kind != "generated"):

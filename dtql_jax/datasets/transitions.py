@@ -94,7 +94,7 @@ def validate(
     }
     for field, shape in shapes.items():
         check_array(getattr(transitions, field), f"{name}: {field}", shape)
-    check_flags(transitions.masks, f"{name}: masks")
+    check_flags(np.asarray(transitions.masks), f"{name}: masks")
     if episodes < 1:
         raise UserError(
             f"{name} has no terminal and no timeout in {rows} rows: where its episodes end is "

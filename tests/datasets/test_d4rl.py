@@ -155,8 +155,8 @@ BAD = {
     "flat": (good() | {"observations": np.zeros(6)}, r"observations have shape \(6,\)"),
     "text": (good() | {"actions": np.full((6, 3), b"x")}, "actions are of type .*; expected numb"),
     "complex": (good() | {"rewards": np.zeros(6, complex)}, "rewards are of type .*expected numb"),
-    "width": (good() | {"observations": np.zeros((6, 17))}, r"\(5, 17\); expected \(5, 11\)"),
-    "action width": (good() | {"actions": np.zeros((6, 6))}, r"\(5, 6\); expected \(5, 3\)"),
+    "width": (good() | {"observations": np.zeros((6, 17))}, r"\(4, 17\); expected \(4, 11\)"),
+    "action width": (good() | {"actions": np.zeros((6, 6))}, r"\(4, 6\); expected \(4, 3\)"),
     "nan": (put("observations", 3, np.nan), "observations have 11 NaN or infinite .* row 3"),
     "inf": (
         put("rewards", 1, np.inf),

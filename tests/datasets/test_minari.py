@@ -265,7 +265,7 @@ def damaged(change):
         ),
         (
             lambda e: e.update(observations=e["observations"][:-1]),
-            "episode 0: an episode of 5 actions has 5 observations; expected",
+            "episode 0: an episode of 5 actions has 5 observations, 5 rewards",
         ),
         (
             lambda e: e["observations"].__setitem__((2, 3), np.nan),
