@@ -207,7 +207,7 @@ def mapping(**changes: Any) -> dict[str, Any]:
     ("data", "arguments", "expected"),
     [
         (mapping(rewards=None), {}, "the data lacks rewards"),
-        (mapping(rewards=np.zeros(39)), {}, "observations have 40 rows; expected 39"),
+        (mapping(rewards=np.zeros(39)), {}, r"have shape \(40, 2\); expected \(39, any\)"),
         (mapping(rewards=np.full(40, np.nan)), {}, "rewards"),
         (mapping(masks=np.full(40, 0.5)), {}, "masks"),
         (mapping(actions=[["a"]] * 40), {}, "cannot be read as float32"),
