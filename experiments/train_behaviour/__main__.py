@@ -1,7 +1,7 @@
 """Trains and measures a behaviour policy for collecting data (needs the extra `behaviours`).
 
-python -m experiments.train_behaviour --body=hopper
-python -m experiments.train_behaviour --body=hopper --notrain   # measures and chooses again
+    python -m experiments.train_behaviour --body=hopper
+    python -m experiments.train_behaviour --body=hopper --notrain   # measures and chooses again
 
 Writes OUT/BODY/: snapshots/STEPS.npz, training.json, and the chosen policies with BODY.json.
 """
@@ -15,6 +15,7 @@ from absl import flags
 
 from dtql_jax.commands import cli
 from dtql_jax.errors import UserError
+from experiments import study
 from experiments.train_behaviour import bodies, selection
 
 
@@ -37,10 +38,7 @@ def run() -> None:
     """Trains, measures and chooses policies."""
     values = flags.FLAGS
     body = bodies.get_body(values.body)
-    if min(values.snapshots, values.episodes) < 1 or min(values.seed, values.stop) < 0:
-        raise UserError(
-            "expected at least one snapshot and episode, and a seed and stop that are not negative"
-        )
+    study.check_least(values.flag_values_dict(), "--", snapshots=1, episodes=1, seed=0, stop=0)
     folder = pathlib.Path(values.out) / body.name
     if values.train:
         if importlib.util.find_spec("sbx") is None:

@@ -13,17 +13,16 @@ from dtql_jax.collect.behaviours import make_behaviour
 from dtql_jax.collect.policies import read_policy
 from dtql_jax.collect.recording import Episode, play
 from dtql_jax.datasets.registry import get_task
-from dtql_jax.datasets.sources import GeneratedSource
 from dtql_jax.envs.make import make_base_env
 from dtql_jax.envs.spec import EnvSpec
 from experiments.train_behaviour.bodies import Body
 
 REPLAY_PARTS = 5
 MAZES = {"umaze": "antmaze-umaze", "medium": "antmaze-medium-play", "large": "antmaze-large-play"}
-_MEDIUM = 1 / 3  # return of a medium policy, as a share of the expert's
-_SELECTION_EPISODES = 10
 # shares of --episodes: an episode of the large maze takes ten times as long as one of the umaze
 _MAZE_SHARES = {"umaze": 1.0, "medium": 0.6, "large": 0.4}
+_MEDIUM = 1 / 3  # return of a medium policy, as a share of the expert's
+_SELECTION_EPISODES = 10
 _LAST_ANTS = 4  # only the last snapshots of an ant are compared
 _MEASUREMENT = 7_000  # part of the seeds, which differ from those of collections
 # the chosen policies are measured on other episodes than they were chosen by
@@ -47,20 +46,19 @@ def choose(body: Body, folder: pathlib.Path, episodes: int, report: Callable[[st
         scores.append(_score(body, path))
         report(f"snapshot {path.stem}: {scores[-1]:.1f}")
     steps = [int(path.stem) for path in paths]
+    chosen = {body.name: int(np.argmax(scores))}
     if body.kind == "levels":
         levels = choose_levels(steps, scores)
-        chosen = {f"{body.name}-{level}": paths[index] for level, index in levels.items()}
-    else:
-        chosen = {body.name: paths[int(np.argmax(scores))]}
+        chosen = {f"{body.name}-{level}": index for level, index in levels.items()}
     for old in folder.glob(f"{body.name}*.npz"):
         old.unlink()
     policies = {}
-    for name, path in chosen.items():
+    for name, index in chosen.items():
         copy = folder / f"{name}.npz"
-        shutil.copyfile(path, copy)
+        shutil.copyfile(paths[index], copy)
         result = _measure(body, copy, episodes)
         digest = read_policy(copy).sha256
-        policies[copy.name] = {"sha256": digest, "steps": int(path.stem), **result}
+        policies[copy.name] = {"sha256": digest, "steps": steps[index], **result}
         report(f"{copy.name}: {json.dumps(result)}")
     record = json.loads((folder / "training.json").read_text())
     record["snapshots"] = dict(zip(map(str, steps), np.round(scores, 1).tolist(), strict=True))
@@ -98,43 +96,30 @@ def _nearest(values: np.ndarray, wanted: float) -> int:
 def _score(body: Body, path: pathlib.Path) -> float:
     """Returns a snapshot's mean return, or its percentage of goals reached."""
     if body.kind != "ant":
-        result = measure_returns(path, body.source, _SELECTION_EPISODES, _SELECTION_SEED)
-        return result["return_mean"]
-    results = [
-        measure_maze(path, maze, body.source.variant, 2 * _SELECTION_EPISODES, _SELECTION_SEED)
+        return measure_returns(body, path, _SELECTION_EPISODES, _SELECTION_SEED)["return_mean"]
+    number = 2 * _SELECTION_EPISODES
+    reached = [
+        measure_maze(body, path, maze, number, _SELECTION_SEED)["successes"]
         for maze in ("umaze", "medium")
     ]
-    return 100.0 * float(np.mean([result["successes"] / result["episodes"] for result in results]))
+    return 100.0 * float(np.mean(reached)) / number
 
 
 def _measure(body: Body, path: pathlib.Path, episodes: int) -> dict[str, Any]:
     if body.kind != "ant":
-        return measure_returns(path, body.source, episodes, _FINAL_SEED)
+        return measure_returns(body, path, episodes, _FINAL_SEED)
     return {
-        maze: measure_maze(
-            path, maze, body.source.variant, max(1, round(share * episodes)), _FINAL_SEED
-        )
+        maze: measure_maze(body, path, maze, max(1, round(share * episodes)), _FINAL_SEED)
         for maze, share in _MAZE_SHARES.items()
     }
 
 
-def _play(spec: EnvSpec, make: Callable[[Any], Any], episodes: int, seed: int) -> list[Episode]:
-    """Plays episodes with the behaviour that `make` returns for the environment."""
-    env = make_base_env(spec)
-    try:
-        behaviour = make(env)
-        return [play(env, behaviour, (_MEASUREMENT, seed, i)) for i in range(episodes)]
-    finally:
-        env.close()
-
-
-def measure_returns(
-    path: pathlib.Path, source: GeneratedSource, episodes: int, seed: int
-) -> dict[str, Any]:
+def measure_returns(body: Body, path: pathlib.Path, episodes: int, seed: int) -> dict[str, Any]:
     """Returns mean and standard deviation of a policy's returns, as JSON."""
+    source, policy = body.source, read_policy(path)
 
     def make(env: Any) -> Any:
-        return make_behaviour(source.collector, env, read_policy(path), source.settings)
+        return make_behaviour(source.collector, env, policy, source.settings)
 
     played = _play(source.recording_env(), make, episodes, seed)
     returns = [episode.rewards.sum() for episode in played]
@@ -147,27 +132,28 @@ def measure_returns(
 
 
 def measure_maze(
-    path: pathlib.Path, maze: str, variant: str, episodes: int, seed: int
+    body: Body, path: pathlib.Path, maze: str, episodes: int, seed: int
 ) -> dict[str, Any]:
-    """Returns how often an ant reaches a maze's evaluation goal within the time limit.
-
-    Args:
-      path: of the policy.
-      maze: "umaze", "medium" or "large".
-      variant: "d4rl-ant" or "gymnasium-ant".
-      episodes: number of episodes.
-      seed: of the episodes.
-    """
-    task = get_task(MAZES[maze])
+    """Returns how often an ant reaches the evaluation goal of one of MAZES in time."""
+    task, policy = get_task(MAZES[maze]), read_policy(path)
     sources = [source for source in (task.generated, *task.generated_variants) if source]
-    (source,) = (source for source in sources if source.variant == variant)
-    played = _play(source.env, lambda env: _ToGoal(env, read_policy(path)), episodes, seed)
+    (source,) = (source for source in sources if source.variant == body.source.variant)
+    played = _play(source.env, lambda env: _ToGoal(env, policy), episodes, seed)
     lengths = [len(episode.rewards) for episode in played if episode.rewards.any()]
     return {
         "episodes": episodes,
         "successes": len(lengths),
         "length_of_successes_mean": round(float(np.mean(lengths)), 1) if lengths else None,
     }
+
+
+def _play(spec: EnvSpec, make: Callable[[Any], Any], episodes: int, seed: int) -> list[Episode]:
+    """Plays episodes with the behaviour that `make` returns for the environment."""
+    env = make_base_env(spec)
+    behaviour = make(env)
+    played = [play(env, behaviour, (_MEASUREMENT, seed, i)) for i in range(episodes)]
+    env.close()
+    return played
 
 
 class _ToGoal(AntMazeBehaviour):

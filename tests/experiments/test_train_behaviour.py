@@ -39,7 +39,7 @@ def test_an_unknown_body_is_one_line():
     [
         (["--body=nobody"], "unknown body 'nobody'"),
         (["--body=hopper", "--notrain"], "no training in"),
-        (["--body=hopper", "--episodes=0"], "expected at least one snapshot and episode"),
+        (["--body=hopper", "--episodes=0"], "--episodes is 0; expected at least 1"),
         (["--body=hopper"], 'pip install -e ".[behaviours]"'),
     ],
 )
