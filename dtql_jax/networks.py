@@ -151,15 +151,25 @@ class DoubleCritic(nn.Module):
 
 
 class Value(nn.Module):
-    """The state value V: observations [..., O] -> [...]. No LayerNorm."""
+    """The state value V: observations [..., O] -> [...].
+
+    Attributes:
+      hidden_dim: width.
+      depth: hidden layers.
+      activation: Mish; IQL uses ReLU.
+      input_norm: whether a LayerNorm acts on the observation (IDQL); there is no other.
+    """
 
     hidden_dim: int = 256
     depth: int = 3
     activation: Callable[[jax.Array], jax.Array] = mish
+    input_norm: bool = False
 
     @nn.compact
     def __call__(self, observations: Array) -> jax.Array:
         x = jnp.asarray(observations)
+        if self.input_norm:
+            x = LayerNorm(1e-6, name="norm_0")(x)
         for i in range(self.depth):
             x = self.activation(dense(x, self.hidden_dim, f"dense_{i}"))
         return dense(x, 1, f"dense_{self.depth}")[..., 0]
@@ -201,10 +211,11 @@ class FourierFeatures(nn.Module):
 
 
 class _ResidualBlock(nn.Module):
-    """x + Linear(Mish(Linear(LayerNorm(Dropout(x))))), four times as wide inside."""
+    """x + Linear(activation(Linear(LayerNorm(Dropout(x))))), four times as wide inside."""
 
     hidden_dim: int
     dropout: float
+    activation: Callable[[jax.Array], jax.Array]
 
     @nn.compact
     def __call__(self, x: jax.Array, kept: Array | None) -> jax.Array:
@@ -213,9 +224,9 @@ class _ResidualBlock(nn.Module):
             # all dropped is 0, not 0 / 0
             scale = 1.0 / (1.0 - self.dropout) if self.dropout < 1.0 else 0.0
             y = jnp.where(kept, scale * x, 0.0)
-        y = LayerNorm(1e-6, name="norm")(y)
-        y = mish(dense(y, 4 * self.hidden_dim, "dense_0"))
-        return x + dense(y, self.hidden_dim, "dense_1")
+        y = LayerNorm(1e-6, name="norm_0")(y)
+        y = self.activation(nn.Dense(4 * self.hidden_dim, name="dense_0")(y))
+        return x + nn.Dense(self.hidden_dim, name="dense_1")(y)
 
 
 class ResidualDenoiser(nn.Module):
@@ -228,8 +239,9 @@ class ResidualDenoiser(nn.Module):
 
     hidden_dim: int = 256  # each block is four times as wide inside
     num_blocks: int = 3
-    time_dim: int = 64  # learnable Fourier features; the time MLP has 2 * time_dim units
+    time_dim: int = 128  # learnable Fourier features; the time MLP has 2 * time_dim units
     dropout: float = 0.1  # share of a block's inputs that is dropped in training
+    activation: Callable[[jax.Array], jax.Array] = nn.silu  # the first release: Mish
 
     @nn.compact
     def __call__(
@@ -239,12 +251,67 @@ class ResidualDenoiser(nn.Module):
         time: Array,
         kept: Array | None = None,
     ) -> jax.Array:
+        def linear(x: jax.Array, features: int, name: str) -> jax.Array:
+            return nn.Dense(features, kernel_init=nn.initializers.xavier_uniform(), name=name)(x)
+
         embedding = FourierFeatures(self.time_dim, name="fourier")(time)
-        embedding = mish(dense(embedding, 2 * self.time_dim, "time_0"))
-        embedding = dense(embedding, 2 * self.time_dim, "time_1")
+        embedding = self.activation(linear(embedding, 2 * self.time_dim, "time_0"))
+        embedding = linear(embedding, 2 * self.time_dim, "time_1")
         x = jnp.concatenate([noised_actions, observations, embedding], axis=-1)
-        x = dense(x, self.hidden_dim, "dense_0")
+        x = linear(x, self.hidden_dim, "dense_0")
         for i in range(self.num_blocks):
-            own = None if kept is None else kept[..., i, :]
-            x = _ResidualBlock(self.hidden_dim, self.dropout, name=f"block_{i}")(x, own)
-        return dense(mish(x), noised_actions.shape[-1], "dense_1")
+            block = _ResidualBlock(
+                self.hidden_dim, self.dropout, self.activation, name=f"block_{i}"
+            )
+            x = block(x, None if kept is None else kept[..., i, :])
+        return linear(self.activation(x), noised_actions.shape[-1], "dense_1")
+
+
+class MLP(nn.Module):
+    """FQL's network: hidden layers of Linear, GELU and, where set, LayerNorm, then a Linear.
+
+    Call: arrays [..., I_1], [..., I_2], ... that are joined -> [..., out_dim]. Kernels are Glorot
+    uniform, biases 0. GELU is the tanh form.
+
+    Attributes:
+      out_dim: number of outputs.
+      hidden_dim: width.
+      depth: hidden layers.
+      layer_norm: whether a LayerNorm follows each activation.
+    """
+
+    out_dim: int
+    hidden_dim: int = 512
+    depth: int = 4
+    layer_norm: bool = False
+
+    @nn.compact
+    def __call__(self, *inputs: Array) -> jax.Array:
+        init = nn.initializers.glorot_uniform()
+        x = jnp.concatenate(inputs, axis=-1)
+        for i in range(self.depth):
+            x = nn.gelu(nn.Dense(self.hidden_dim, kernel_init=init, name=f"dense_{i}")(x))
+            if self.layer_norm:
+                x = LayerNorm(1e-6, name=f"norm_{i}")(x)
+        return nn.Dense(self.out_dim, kernel_init=init, name=f"dense_{self.depth}")(x)
+
+
+class TwinMLP(nn.Module):
+    """Two `MLP`s with a leading axis of 2 on every parameter: -> [2, ..., out_dim]."""
+
+    out_dim: int
+    hidden_dim: int = 512
+    depth: int = 4
+    layer_norm: bool = False
+
+    @nn.compact
+    def __call__(self, *inputs: Array) -> jax.Array:
+        twins = nn.vmap(
+            MLP,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=0,
+            axis_size=2,
+        )
+        network = twins(self.out_dim, self.hidden_dim, self.depth, self.layer_norm, name="q")
+        return network(*(jnp.broadcast_to(x, (2, *x.shape)) for x in inputs))

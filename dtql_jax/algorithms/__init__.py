@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from dtql_jax.algorithms import bc, dql, dql_kl, dtql, idql, iql
+from dtql_jax.algorithms import bc, dql, dql_kl, dtql, fql, idql, iql
 from dtql_jax.algorithms.base import Algorithm
 from dtql_jax.errors import UserError, near_matches
 
@@ -13,6 +13,7 @@ ALGORITHMS: dict[str, tuple[type, Callable[[Any], Algorithm]]] = {
     "dql": (dql.DQLConfig, dql.dql),
     "dql_kl": (dql_kl.DQLKLConfig, dql_kl.dql_kl),
     "idql": (idql.IDQLConfig, idql.idql),
+    "fql": (fql.FQLConfig, fql.fql),
     "iql": (iql.IQLConfig, iql.iql),
     "bc": (bc.BCConfig, bc.bc),
 }

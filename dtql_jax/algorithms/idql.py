@@ -1,19 +1,18 @@
 """IDQL: implicit diffusion Q-learning (Hansen-Estruch et al. 2023, arXiv 2304.10573).
 
 IQL's critics and value, and a diffusion model of the behaviour that is trained apart from them; the
-policy is the choice of the critics among its samples. One training step makes two actor steps, then
-updates value, critics and target critics. There is no pretraining: a pretraining step is a training
-step.
+policy is the choice of the critics among its samples. One training step updates the actor and its
+moving average, then value, critics and target critics. There is no pretraining: a pretraining step
+is a training step.
 
-The authors' program takes one batch of 512 rows, an actor step on each half of it and the critic
-step on 256 of them. `batch_use` "halves" does that with any batch (the critics take the first
-half), so the authors' run is one of batch_size 512. "whole" takes all rows in all three, the second
-actor step with new timesteps and noise: for comparisons at the same batch size.
+The defaults are the authors' released program. Its first release (`FIRST_RELEASE`) made two actor
+updates, each on one half of the 512 rows, and updated the critics on the first 256.
 """
 
 from functools import partial
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -24,12 +23,21 @@ from dtql_jax.algorithms.base import Algorithm, Metrics
 from dtql_jax.algorithms.config import as_arrays, check, static, traced, with_traced
 from dtql_jax.algorithms.train_state import TrainState
 from dtql_jax.diffusion import ddpm
+from dtql_jax.layers import mish
 from dtql_jax.networks import DoubleCritic, ResidualDenoiser, Value
 from dtql_jax.types import Array, Transition
 
 ACTION_SELECTIONS = ("argmax", "expectile", "single")
-BATCH_USES = ("halves", "whole")
-ACTOR_STEPS = 2  # for each critic step
+ACTIVATIONS = {"silu": nn.silu, "mish": mish}
+FIRST_RELEASE = {
+    "actor_updates": 2,
+    "critic_rows": 256,
+    "decay_steps": 1_500_000,
+    "activation": "mish",
+    "value_layer_norm": False,
+    "time_dim": 64,
+    "weight_decay": 0.0,
+}
 
 
 @flax.struct.dataclass
@@ -41,17 +49,20 @@ class IDQLConfig:
     expectile: float = traced(0.7, "in [0, 1]")  # of the value loss; 0.9 in the AntMazes
     discount: float = traced(0.99, "in [0, 1]")  # per environment step
     tau: float = traced(0.005, "in [0, 1]")  # step of the target critics towards the online ones
-    ema_rate: float = traced(0.001, "in [0, 1]")  # step of the averaged actor, per actor step
-    weight_decay: float = traced(0.0, ">= 0")  # of AdamW, for the actor's kernels
+    ema_rate: float = traced(0.001, "in [0, 1]")  # step of the averaged actor, per actor update
+    weight_decay: float = traced(1e-4, ">= 0")  # of AdamW, for every parameter of the actor
 
     lr_decay: bool = static(True)  # cosine decay of the actor's learning rate to 0 ...
-    decay_steps: int = static(1_500_000, "> 0")  # ... over so many training steps (3e6 actor steps)
-    batch_use: str = static("halves", one_of=BATCH_USES)  # rows of the actor and the critic steps
+    decay_steps: int = static(3_000_000, "> 0")  # ... over so many training steps
+    actor_updates: int = static(1, "> 0", at_most=2)  # of a training step; 2: one on each half
+    critic_rows: int = static(0, ">= 0")  # rows of a batch for value and critics; 0: all
     num_timesteps: int = static(5, "> 0", at_most=10_000)  # T, steps of the diffusion
     max_action: float = static(1.0, "> 0")  # bound of the action space
     hidden_dim: int = static(256, "> 0")  # width; a residual block is four times as wide inside
     num_blocks: int = static(3, "> 0", at_most=100)  # residual blocks of the actor
-    time_dim: int = static(64, "even, >= 4")  # learnable Fourier features of the diffusion step
+    time_dim: int = static(128, "even, >= 4")  # learnable Fourier features of the diffusion step
+    activation: str = static("silu", one_of=tuple(ACTIVATIONS))  # of the actor
+    value_layer_norm: bool = static(True)  # LayerNorm on V's input
     dropout: float = static(0.1, "in [0, 1]")  # share of a block's inputs dropped in training
     num_candidates: int = static(64, "> 0")  # actions drawn for each observation; also 16, 256
     action_selection: str = static("argmax", one_of=ACTION_SELECTIONS)  # over the candidates' Q
@@ -62,7 +73,7 @@ class IDQLState:
     """Everything that one training step reads and writes."""
 
     config: Any  # the configuration; its traced fields are arrays
-    actor: TrainState  # the behaviour's diffusion model; its step counts actor steps
+    actor: TrainState  # the behaviour's diffusion model; its step counts actor updates
     ema_actor: Any  # the actor's moving average, parameters only; it acts
     critics: TrainState  # Q1 and Q2, stacked on a leading axis of 2
     target_critics: Any  # parameters only
@@ -71,7 +82,7 @@ class IDQLState:
 
 
 class Draws(NamedTuple):
-    """The random numbers of one actor step on M rows."""
+    """The random numbers of one actor update on M rows."""
 
     timestep: Array  # [M] integers in [0, T)
     noise: Array  # [M, A] standard normal
@@ -88,26 +99,29 @@ class Networks(NamedTuple):
 
 
 def make_networks(config: IDQLConfig) -> Networks:
-    """Builds the modules; critic and value are IQL's."""
+    """Builds the modules; critic and value are IQL's, with a LayerNorm on V's input."""
     c = config
-    actor = ResidualDenoiser(c.hidden_dim, c.num_blocks, c.time_dim, c.dropout)
+    actor = ResidualDenoiser(
+        c.hidden_dim, c.num_blocks, c.time_dim, c.dropout, ACTIVATIONS[c.activation]
+    )
     critic, value, _ = iql.make_networks(c)
+    value = value.clone(input_norm=c.value_layer_norm)
     return Networks(actor, critic, value, ddpm.vp_schedule(c.num_timesteps))
 
 
 def actor_batches(config: IDQLConfig, batch: Transition) -> list[Transition]:
-    """The rows [M, ...] of each of the two actor steps; the critic step takes the first's.
+    """The rows [M, ...] of each actor update.
 
     Halves of an odd batch leave its middle row out; of a single row, both are that row.
     """
-    if config.batch_use == "whole":
-        return [batch] * ACTOR_STEPS
+    if config.actor_updates == 1:
+        return [batch]
     half = max(batch.rewards.shape[0] // 2, 1)
     return [jax.tree.map(lambda x: x[:half], batch), jax.tree.map(lambda x: x[-half:], batch)]
 
 
 def draw(config: IDQLConfig, key: Array, batch: Transition) -> tuple[Draws, ...]:
-    """Draws the random numbers of one training step: one `Draws` an actor step."""
+    """Draws the random numbers of one training step: one `Draws` an actor update."""
 
     def one(key: Array, shape: tuple[int, ...]) -> Draws:
         time_key, noise_key, dropout_key = jax.random.split(key, 3)
@@ -117,7 +131,7 @@ def draw(config: IDQLConfig, key: Array, batch: Transition) -> tuple[Draws, ...]
         return Draws(timestep, jax.random.normal(noise_key, shape), kept)
 
     shapes = [part.actions.shape for part in actor_batches(config, batch)]
-    return tuple(map(one, jax.random.split(key, ACTOR_STEPS), shapes))
+    return tuple(map(one, jax.random.split(key, len(shapes)), shapes))
 
 
 def init_state(config: IDQLConfig, networks: Networks, key: Array, sample: Transition) -> IDQLState:
@@ -140,8 +154,11 @@ def init_state(config: IDQLConfig, networks: Networks, key: Array, sample: Trans
 def actor_loss(
     params: Any, batch: Transition, draws: Draws, networks: Networks
 ) -> tuple[Array, Array]:
-    """mean (eps_phi(x_t, s, t) - eps)^2 on the data's actions (DDPM, equation 14), twice."""
-    loss = ddpm.epsilon_loss(
+    """mean ||eps_phi(x_t, s, t) - eps||^2 on the data's actions (DDPM, equation 14), twice.
+
+    The squared norm is a sum over action dimensions.
+    """
+    mean = ddpm.epsilon_loss(
         lambda *inputs: networks.actor.apply(params, *inputs, draws.kept),
         networks.schedule,
         batch.actions,
@@ -149,43 +166,58 @@ def actor_loss(
         draws.timestep,
         draws.noise,
     )
+    loss = batch.actions.shape[-1] * mean
     return loss, loss
 
 
-def decay_kernels(params: Any, updated: Any, rate: Array) -> Any:
-    """AdamW's decoupled decay: `updated` - rate * `params` for every leaf named kernel."""
+def critic_loss(params: Any, *arguments: Any) -> tuple[Array, Metrics]:
+    """L_Q = mean (Q_i(s, a) - r - discount * mask * V(s'))^2 over rows and critics.
 
-    def one(path: tuple[Any, ...], before: Array, after: Array) -> Array:
-        return after - rate * before if path[-1].key == "kernel" else after
-
-    return jax.tree_util.tree_map_with_path(one, params, updated)
+    Half of `iql.critic_loss`, whose arguments it takes.
+    """
+    total, _ = iql.critic_loss(params, *arguments)
+    return 0.5 * total, {"critic_loss": 0.5 * total}
 
 
 def update_actor(
     networks: Networks, config: Any, state: IDQLState, batch: Transition, draws: Draws
 ) -> tuple[IDQLState, Array]:
-    """One AdamW step of the actor and its moving average; the loss."""
-    rate = config.learning_rate * common.decay_factor(config, state.actor.step, ACTOR_STEPS)
+    """One AdamW update of the actor and its moving average; the loss."""
+    decay = common.decay_factor(config, state.actor.step, config.actor_updates)
+    rate = config.learning_rate * decay
     actor, loss = state.actor.minimise(actor_loss, rate, (batch, draws), networks)
-    decayed = decay_kernels(state.actor.params, actor.params, rate * config.weight_decay)
-    ema_actor = optax.incremental_update(decayed, state.ema_actor, config.ema_rate)
-    return state.replace(actor=actor.replace(params=decayed), ema_actor=ema_actor), loss
+    shrink = rate * config.weight_decay
+    params = jax.tree.map(lambda new, old: new - shrink * old, actor.params, state.actor.params)
+    ema_actor = optax.incremental_update(params, state.ema_actor, config.ema_rate)
+    return state.replace(actor=actor.replace(params=params), ema_actor=ema_actor), loss
+
+
+def update_critics(
+    networks: Networks, config: Any, state: IDQLState, batch: Transition
+) -> tuple[IDQLState, Metrics]:
+    """One Adam update of V, then of Q1 and Q2 with the new V, then the target critics."""
+    state, value_metrics = iql.update_value(networks, config, state, batch)
+    critics, metrics = state.critics.minimise(
+        critic_loss, config.critic_learning_rate, (batch,), networks, config, state
+    )
+    targets = optax.incremental_update(critics.params, state.target_critics, config.tau)
+    return state.replace(critics=critics, target_critics=targets), value_metrics | metrics
 
 
 def train_update(
     networks: Networks, config: IDQLConfig, state: IDQLState, batch: Transition, draws: Any
 ) -> tuple[IDQLState, Metrics]:
-    """One training step: two actor steps, then IQL's value, critics and target critics."""
+    """One training step: actor, value, critics and target critics."""
     common.check_batch(batch)
     c = with_traced(config, state)
     batches, actor_losses = actor_batches(config, batch), []
+    critic_batch = jax.tree.map(lambda x: x[: c.critic_rows or None], batch)
     for part, part_draws in zip(batches, draws, strict=True):
         state, loss = update_actor(networks, c, state, part, part_draws)
         actor_losses.append(loss)
-    state, value_metrics = iql.update_value(networks, c, state, batches[0])
-    state, critic_metrics = iql.update_critics(networks, c, state, batches[0])
-    metrics = {"actor_loss": jnp.mean(jnp.stack(actor_losses))}
-    return state, metrics | value_metrics | critic_metrics
+    state, metrics = update_critics(networks, c, state, critic_batch)
+    names = ("actor_0_loss", "actor_loss")[-len(actor_losses) :]  # the last is the last update's
+    return state, dict(zip(names, actor_losses, strict=True)) | metrics
 
 
 def expectile_logits(q: Array, v: Array, expectile: Array | float) -> Array:
@@ -197,29 +229,43 @@ def expectile_logits(q: Array, v: Array, expectile: Array | float) -> Array:
     return jnp.log(jnp.where(q > v[..., None], expectile, 1.0 - expectile))
 
 
+def candidates(
+    networks: Networks,
+    config: IDQLConfig,
+    state: IDQLState,
+    observations: Array,
+    noise: ddpm.ChainNoise,
+) -> tuple[Array, Array]:
+    """Samples [..., N, A] of the averaged actor and their min(Q1, Q2) of the target critics.
+
+    `observations` are [..., O], `noise` is that of chains of actions [..., N, A].
+    """
+    actions = ddpm.sample(
+        partial(networks.actor.apply, state.ema_actor),
+        networks.schedule,
+        common.repeat(observations, noise.initial.shape[-2]),
+        noise,
+        config.max_action,
+        clip="xt",
+    )
+    return actions, common.min_q(networks.critic, state.target_critics, observations, actions)
+
+
 def act(
     networks: Networks, config: IDQLConfig, state: IDQLState, observations: Array, key: Array
 ) -> Array:
     """One action for each observation: observations [..., O] -> actions [..., A].
 
-    Of `num_candidates` samples of the averaged actor, "argmax" takes the best by the target
-    critics, "expectile" draws one by the weights of `expectile_logits`; "single" is one sample.
+    "argmax" takes the best of `num_candidates` samples by the target critics, "expectile" draws one
+    by the weights of `expectile_logits`, "single" is one sample.
     """
     noise_key, choice_key = jax.random.split(key)
     number = common.number_of_candidates(config)
     shape = (*observations.shape[:-1], number, state.action_dim)
     noise = ddpm.chain_noise(noise_key, config.num_timesteps, shape)
-    actions = ddpm.sample(
-        partial(networks.actor.apply, state.ema_actor),
-        networks.schedule,
-        common.repeat(observations, number),
-        noise,
-        config.max_action,
-        clip="xt",
-    )
+    actions, scores = candidates(networks, config, state, observations, noise)
     if config.action_selection == "single":
         return actions[..., 0, :]
-    scores = common.min_q(networks.critic, state.target_critics, observations, actions)
     if config.action_selection == "expectile":
         v = networks.value.apply(state.value.params, observations)
         scores = expectile_logits(scores, v, state.config.expectile)

@@ -46,6 +46,19 @@ REWARDS = {"none": (1.0, 0.0), _SHIFTED: (4.0, -2.0)}
 # weight of the advantages in IQL's policy loss (arXiv 2110.06169, appendix B); locomotion: 3
 IQL_TEMPERATURE = {"antmaze": 10.0, "pointmaze": 10.0, "kitchen": 0.5, "adroit": 0.5}
 
+# weight of FQL's distillation loss by the beginning of a task's name (arXiv 2502.02538, appendix);
+# elsewhere 10. The paper has no Gym, Kitchen or point maze.
+FQL_ALPHA = {
+    "antmaze-large": 3.0,
+    "pen-expert": 3_000.0,
+    "pen": 10_000.0,
+    "hammer-cloned": 10_000.0,
+    "relocate-human": 10_000.0,
+    "door": 30_000.0,
+    "hammer": 30_000.0,
+    "relocate": 30_000.0,
+}
+
 
 def apply(config: Any, task: str, domain: str) -> None:
     """Sets a baseline's published settings of a task."""
@@ -54,8 +67,12 @@ def apply(config: Any, task: str, domain: str) -> None:
         config.train_steps = 1_000_000
         config.algorithm.temperature = IQL_TEMPERATURE.get(domain, 3.0)
     elif name == "idql":
-        # two actor updates for each of 1.5M critic updates, on the two halves of a batch
-        config.train_steps, config.batch_size = 1_500_000, 512
+        config.train_steps, config.batch_size = 3_000_000, 512
+    elif name == "fql":
+        config.train_steps, config.batch_size, config.updates_per_call = 500_000, 256, 100
+        if domain == "adroit":
+            config.algorithm.q_aggregation = "min"
+        config.algorithm.alpha = next((a for t, a in FQL_ALPHA.items() if task.startswith(t)), 10.0)
     elif name == "dql" and task in DQL:
         settings = DQL[task]
         for field in ("learning_rate", "eta", "max_q_backup", "grad_norm"):

@@ -10,7 +10,7 @@ NAMES = {"dtql": "DTQL", "dql": "DQL", "idql": "IDQL"}
 SHARED = {"hidden_dim": 64, "num_candidates": 64}  # candidates: drawn for the critics to choose
 BANDIT = SHARED | {"learning_rate": 3e-3, "critic_learning_rate": 3e-3}  # the paper's
 MAZE = SHARED | {"learning_rate": 1e-3, "critic_learning_rate": 1e-3}
-SMALL_IDQL = {"num_blocks": 1, "lr_decay": False, "batch_use": "halves", "ema_rate": 0.01}
+SMALL_IDQL = {"num_blocks": 1, "lr_decay": False, "ema_rate": 0.01}
 
 
 def get_config() -> ml_collections.ConfigDict:

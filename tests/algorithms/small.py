@@ -17,6 +17,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "dql": {"num_candidates": 8, "time_dim": 8, "num_timesteps": 2, "grad_norm": 0.5},
     "dql_kl": {"num_candidates": 8, "time_dim": 8},
     "idql": {"num_candidates": 8, "time_dim": 8, "num_timesteps": 2, "num_blocks": 1},
+    "fql": {"depth": 2, "flow_steps": 2},
     "iql": {},
     "bc": {"time_dim": 8, "num_timesteps": 2, "num_levels": 2},
 }

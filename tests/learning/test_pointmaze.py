@@ -20,7 +20,7 @@ from dtql_jax.types import Transition
 ROOT = Path(__file__).parents[2]
 EPISODES = 20
 FAST = {"learning_rate": 1e-3, "critic_learning_rate": 1e-3, "hidden_dim": 128}
-IDQL = FAST | {"num_blocks": 1, "ema_rate": 0.01, "lr_decay": False, "batch_use": "whole"}
+IDQL = FAST | {"num_blocks": 1, "ema_rate": 0.01, "lr_decay": False}
 # tau and discount: values must spread over some 60 steps within the budget
 IDQL |= {"tau": 0.02, "discount": 0.97, "expectile": 0.8, "num_candidates": 16}
 KL = {"alpha": 100.0, "expectile": 0.8, "hidden_dim": 128, "num_candidates": 64}
