@@ -17,6 +17,7 @@ CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("idql, 64 x 5 steps", "idql", {}),
     ("idql, 256 x 5 steps", "idql", {"num_candidates": 256}),
     ("dql_kl, 1024 x 1 step", "dql_kl", {}),
+    ("fql, one draw", "fql", {}),
     ("iql", "iql", {}),
     ("dtql, 64 candidates", "dtql", {"num_candidates": 64}),
     ("dql, 64 candidates", "dql", {"num_candidates": 64}),

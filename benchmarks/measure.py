@@ -24,7 +24,7 @@ from dtql_jax.types import Transition
 
 # batch -> (O, A) of the tasks that the paper trains with it: hopper, AntMaze
 SIZES = {256: (11, 3), 2048: (29, 8)}
-ALGORITHMS = ("dtql", "dql", "idql", "dql_kl", "iql", "bc")
+ALGORITHMS = ("dtql", "dql", "idql", "fql", "dql_kl", "iql", "bc")
 RESULTS = Path(__file__).parent / "results"
 
 
