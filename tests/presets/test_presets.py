@@ -87,10 +87,18 @@ def test_only_some_algorithms_have_pretraining(algorithm: str, updates: int) -> 
 
 
 BASELINES = [
-    # arXiv 2110.06169, 2304.10573 and 2208.06193
+    # arXiv 2110.06169, 2304.10573, 2502.02538 and 2208.06193
     ("antmaze-umaze", "iql", {"train_steps": 1_000_000}, {"temperature": 10.0, "expectile": 0.9}),
     ("hopper-medium", "iql", {}, {"temperature": 3.0, "expectile": 0.7}),
-    ("antmaze-umaze", "idql", {"train_steps": 1_500_000, "batch_size": 512}, {}),
+    (
+        "antmaze-umaze",
+        "idql",
+        {"train_steps": 3_000_000, "batch_size": 512},
+        {"weight_decay": 1e-4},
+    ),
+    ("antmaze-umaze", "fql", {"reward_shift": -1.0}, {"alpha": 10.0, "q_aggregation": "mean"}),
+    ("antmaze-large-play", "fql", {}, {"alpha": 3.0}),
+    ("pen-cloned", "fql", {"reward_shift": 0.0}, {"alpha": 10_000.0, "q_aggregation": "min"}),
     (
         "antmaze-umaze",
         "dql",
