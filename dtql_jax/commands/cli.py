@@ -1,17 +1,15 @@
-"""Flags, configuration, error lines and exit codes that all commands share.
+"""Flags, configuration, error lines and exit codes of all commands.
 
 Exit codes: 0 success; 2 wrong input, one line on stderr; 3 the command cannot continue, the last
 checkpoint is whole; 130 stopped by Ctrl-C, a checkpoint is saved.
 """
 
 import contextlib
-import functools
 import os
 import runpy
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,14 +24,105 @@ if TYPE_CHECKING:
     from dtql_jax.training.progress import Progress
 
 STOPPED, STUCK = 130, 3
-_first: "Progress | None" = None  # opened by `launch`
+_display: "Progress | None" = None  # opened by `launch` in a terminal
 
 
 class StuckError(Exception):
     """The command cannot continue, although its input is right. The message is one line."""
 
 
-_CHOICES = ("env", "preset", "algorithm")
+# ------------------------------------------------------------------------------------------ launch
+
+
+def launch(
+    run: Callable[[], int | None],
+    description: str | None,
+    define: Callable[[list[str]], None] = lambda argv: None,
+    argv: list[str] | None = None,
+    live: bool = False,
+    extras: Sequence[str] = (),
+) -> None:
+    """Parses the command line, runs a command and exits with its exit code.
+
+    Args:
+      run: the command; returns an exit code, or None for 0.
+      description: text above the flags in --help.
+      define: defines the command's flags.
+      argv: the command line; by default that of the process.
+      live: whether a terminal shows a progress display from the start.
+      extras: optional dependencies that the command needs (`dtql_jax.extras`).
+    """
+    argv = list(sys.argv if argv is None else argv)
+    asks = any(word in ("-h", "--help", "-help") for word in argv[1:])
+    try:
+        with _first_display(argv) if live and not asks else contextlib.nullcontext():
+            define(argv)
+            if asks:
+                _print_help(description or "")
+                sys.exit(0)
+            rest = flags.FLAGS(argv)
+            if len(rest) > 1:
+                raise UserError(
+                    f"unexpected argument {rest[1]!r}; options start with --, see --help"
+                )
+            require(*extras)
+            with named():
+                sys.exit(run() or 0)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(STOPPED)
+    except Exception as error:
+        failure = explain(error)
+        if failure is None:
+            raise
+        line, code = failure
+        print(f"error: {line}", file=sys.stderr, flush=True)
+        if isinstance(error, LostError):
+            os._exit(code)  # a normal exit would wait for the lost host
+        sys.exit(code)
+
+
+def explain(error: Exception) -> tuple[str, int] | None:
+    """Returns (line for the user, exit code) of an expected failure, or None."""
+    line, code = "", STUCK
+    if isinstance(error, UserError | flags.Error):
+        line, code = str(error), 2
+    elif isinstance(error, StuckError | LostError):
+        line = str(error)
+    # JAX is not imported here, so its error is recognised by its text
+    elif isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        line = "out of memory; expected settings that fit: a smaller batch_size, hidden_dim, "
+        line += "num_candidates or seeds"
+    elif isinstance(error, RuntimeError | OSError) and disk_trouble(error):
+        place = getattr(error, "filename", None)
+        line = f"{place}: " if place else ""
+        line += f"{disk_trouble(error)}; expected a place that can be read and written, with room"
+    return (" ".join(line.split()), code) if line else None
+
+
+def _print_help(description: str) -> None:
+    """Prints the flags of this package and the fields of the configuration."""
+    print(description.strip())
+    print("\nflags:")
+    known = flags.FLAGS
+    own = (__name__, sys.argv[0], "experiments.", "dtql_jax.commands.")
+    found = {
+        flag.name: flag
+        for module, defined in known.flags_by_module_dict().items()
+        if module.startswith(own)
+        for flag in defined
+        if flag.name.split(".")[0] != "config"
+    }
+    for name, flag in sorted(found.items()):
+        default = "" if flag.default in (None, "") else f" (default: {flag.default})"
+        print(f"  --{name}: {flag.help}{default}")
+    if "config" in known:
+        print("\n--config=FILE.py[:ARGUMENT] takes another configuration file. Its fields, here:")
+        for name, value in fields(known["config"].value).items():
+            print(f"  --config.{name}={value}")
+
+
+# ----------------------------------------------------------------------------------- configuration
 
 
 def define_config(argv: list[str]) -> None:
@@ -48,12 +137,9 @@ def define_config(argv: list[str]) -> None:
     flags.DEFINE_string("env", "pointmaze-umaze", "Task, for example antmaze-umaze.")
     flags.DEFINE_string("preset", "auto", "quick, paper, full (point mazes), or auto.")
     flags.DEFINE_string("algorithm", "dtql", "Algorithm.")
-
-    def named() -> ml_collections.ConfigDict:
-        chosen = [str(value_of(argv, name) or flags.FLAGS[name].default) for name in _CHOICES]
-        return get_config(",".join(chosen))
-
-    define_own_config(argv, named)
+    names = ("env", "preset", "algorithm")
+    spec = ",".join(str(value_of(argv, name) or flags.FLAGS[name].default) for name in names)
+    define_own_config(argv, lambda: get_config(spec))
 
 
 def define_own_config(argv: list[str], default: Callable[[], ml_collections.ConfigDict]) -> None:
@@ -63,17 +149,57 @@ def define_own_config(argv: list[str], default: Callable[[], ml_collections.Conf
         config = default()
     else:
         config = _load(file)
-        argv[:] = _without(argv, "config")
-    known = field_names(config)
+        # `config_flags` would take the file's name for the configuration
+        argv[:] = [w for w in argv if w.lstrip("-") not in ("config", f"config={file}", file)]
+    known = fields(config)
     for word in argv[1:]:
-        if word.startswith(("--config.", "-config.")):
-            field = word.lstrip("-").removeprefix("config.").split("=")[0]
-            if field not in known:
-                raise UserError(
-                    f"the configuration has no field {field!r}; {near_matches(field, known)}"
-                )
+        prefix, _, field = word.split("=")[0].partition("config.")
+        if prefix in ("-", "--") and field not in known:
+            raise UserError(
+                f"the configuration has no field {field!r}; {near_matches(field, known)}"
+            )
     config_flags.DEFINE_config_dict("config", config, sys_argv=argv)
 
+
+def _load(spec: str) -> ml_collections.ConfigDict:
+    """The configuration of FILE.py[:ARGUMENT]."""
+    path, _, argument = spec.partition(":")
+    if not Path(path).is_file():
+        raise UserError(f"--config: no file {path}; expected FILE.py[:ARGUMENT] with a get_config")
+    try:
+        make = runpy.run_path(path)["get_config"]
+        config = make(argument) if argument else make()
+    except UserError:
+        raise
+    except Exception as error:  # the user's file may raise anything
+        raise UserError(f"--config: {path} failed: {type(error).__name__}: {error}") from error
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise UserError(f"--config: get_config of {path} returned {type(config).__name__}")
+    return config
+
+
+def fields(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Returns the fields of a ConfigDict as {"batch_size": 256, "algorithm.alpha": 1.0, ...}."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        nested = isinstance(value, ml_collections.ConfigDict)
+        found |= fields(value, f"{prefix}{key}.") if nested else {prefix + key: value}
+    return found
+
+
+def value_of(argv: list[str], name: str) -> str | None:
+    """Returns the last value of a flag on a command line that is not parsed yet."""
+    found = None
+    for word, following in zip(argv, [*argv[1:], None], strict=True):
+        bare = word.lstrip("-")
+        if word.startswith("-") and bare.startswith(f"{name}="):
+            found = bare.removeprefix(f"{name}=")
+        elif word.startswith("-") and bare == name:
+            found = following
+    return found
+
+
+# ------------------------------------------------------------------------------------ shared flags
 
 _RUN_FIELDS = {"seeds": "seeds", "steps": "train_steps", "source": "source"}
 
@@ -86,7 +212,7 @@ def define_run_fields() -> None:
 
 
 def set_run_fields(config: ml_collections.ConfigDict) -> None:
-    """Puts the flags of `define_run_fields` into a configuration; UserError names the flag."""
+    """Copies the flags of `define_run_fields` to a configuration; UserError names the flag."""
     from dtql_jax.presets.parts import check_field
 
     for flag, field in _RUN_FIELDS.items():
@@ -102,7 +228,7 @@ def define_run() -> None:
 
 
 def run_folder() -> Path:
-    """The folder that --run names; UserError where the flag is missing."""
+    """Returns the folder that --run names; UserError where the flag is missing."""
     if not flags.FLAGS.run:
         raise UserError("--run is missing; expected the folder of a run")
     return Path(flags.FLAGS.run)
@@ -129,34 +255,7 @@ def join_hosts() -> None:
         raise UserError("--coordinator is missing; expected HOST:PORT of process 0, or auto")
 
 
-def _load(spec: str) -> ml_collections.ConfigDict:
-    """Returns the configuration of FILE.py[:ARGUMENT]."""
-    path, _, argument = spec.partition(":")
-    if not Path(path).is_file():
-        raise UserError(f"--config: no file {path}; expected FILE.py[:ARGUMENT] with a get_config")
-    try:
-        make = runpy.run_path(path)["get_config"]
-        config = make(argument) if argument else make()
-    except UserError:
-        raise
-    except Exception as error:  # the user's file may raise anything
-        raise UserError(f"--config: {path} failed: {type(error).__name__}: {error}") from error
-    if not isinstance(config, ml_collections.ConfigDict):
-        raise UserError(f"--config: get_config of {path} returned {type(config).__name__}")
-    return config
-
-
-def _without(argv: list[str], name: str) -> list[str]:
-    """The command line without a flag and its value."""
-    kept: list[str] = []
-    words = iter(argv)
-    for word in words:
-        bare = word.lstrip("-")
-        if word.startswith("-") and bare == name:
-            next(words, None)
-        elif not (word.startswith("-") and bare.startswith(f"{name}=")):
-            kept.append(word)
-    return kept
+# --------------------------------------------------------------------------- display and interrupts
 
 
 def define_display() -> None:
@@ -166,7 +265,7 @@ def define_display() -> None:
 
 
 def open_display(title: str, *facts: str) -> "Progress":
-    """Returns the progress display that the flags of `define_display` ask for, as a context.
+    """Returns the progress display that --quiet and --verbose ask for; use it as a context.
 
     Call it before slow imports. In a terminal `launch` has opened it already.
     """
@@ -175,157 +274,28 @@ def open_display(title: str, *facts: str) -> "Progress":
     values = flags.FLAGS
     if values.quiet and values.verbose:
         raise UserError("--quiet and --verbose exclude each other")
-    display = _first or Progress(values.quiet, values.verbose)
+    display = _display or Progress(values.quiet, values.verbose)
     display.about(title, *facts)
     display.start("start")
     return display
 
 
-def value_of(argv: list[str], name: str) -> str | None:
-    """Returns the last value of a flag on a command line that is not parsed yet."""
-    found = None
-    for i, word in enumerate(argv):
-        bare = word.lstrip("-")
-        if word.startswith("-") and bare.startswith(f"{name}="):
-            found = bare.removeprefix(f"{name}=")
-        elif word.startswith("-") and bare == name and i + 1 < len(argv):
-            found = argv[i + 1]
-    return found
-
-
-def given(argv: list[str], name: str) -> bool:
-    """Whether a flag is on a command line."""
-    return value_of(argv, name) is not None
-
-
-def copy_field(source: Any, target: Any, field: str) -> None:
-    """Copies a field ("algorithm.alpha") of one ConfigDict to another; UserError without it."""
-    *path, last = field.split(".")
-    for key in path:
-        source, target = source[key], target[key]
-    if last not in target:
-        raise UserError(f"the configuration has no field {field!r}; {near_matches(last, target)}")
-    target[last] = source[last]
-
-
-def launch(
-    run: Callable[[], int | None],
-    description: str | None,
-    define: Callable[[list[str]], None] = lambda argv: None,
-    argv: list[str] | None = None,
-    live: bool = False,
-    extras: Sequence[str] = (),
-) -> None:
-    """Parses the command line, runs a command and exits with its exit code.
-
-    Args:
-      run: the command, called after flags are parsed; returns an exit code or None for 0.
-      description: printed by --help above the flags.
-      define: defines the command's flags.
-      argv: the command line; by default that of the process.
-      live: whether a terminal shows a progress display from the start.
-      extras: optional dependencies that the command needs (`dtql_jax.extras`).
-    """
-    argv = list(sys.argv if argv is None else argv)
-    asks = any(word in ("-h", "--help", "-help") for word in argv[1:])
-    try:
-        with _first_sign(argv) if live and not asks else contextlib.nullcontext():
-            define(argv)
-            if asks:
-                _print_help(description or "", flags.FLAGS)
-                sys.exit(0)
-            _parse(argv)
-            require(*extras)
-            with named():
-                sys.exit(run() or 0)
-    except (UserError, flags.Error) as error:
-        _fail(str(error))
-    except LostError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
-        os._exit(STUCK)  # a normal exit would wait for the lost host
-    except StuckError as error:
-        _fail(str(error), STUCK)
-    except (MemoryError, RuntimeError, OSError) as error:
-        reason = "" if isinstance(error, MemoryError) else disk_trouble(error)
-        if reason:
-            where = getattr(error, "filename", None)
-            _fail(
-                f"{f'{where}: ' if where else ''}{reason}; expected a place that can be read and "
-                "written, with room",
-                STUCK,
-            )
-        # JAX is not imported here, so its error is recognised by its text
-        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        _fail(
-            "out of memory; expected settings that fit: a smaller batch_size, hidden_dim, "
-            "num_candidates or seeds",
-            STUCK,
-        )
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        sys.exit(STOPPED)
-
-
-@contextmanager
-def _first_sign(argv: list[str]) -> Iterator[None]:
+@contextlib.contextmanager
+def _first_display(argv: list[str]) -> Iterator[None]:
     """Opens the progress display in a terminal."""
-    global _first
+    global _display
     if not sys.stderr.isatty() or {"--quiet", "-quiet", "--verbose", "-verbose"} & set(argv):
         yield
         return
     from dtql_jax.training.progress import Progress
 
-    with Progress() as _first:
-        _first.about(Path(argv[0]).stem)
-        _first.start("start")
+    with Progress() as _display:
+        _display.about(Path(argv[0]).stem)
+        _display.start("start")
         yield
 
 
-def _parse(argv: list[str]) -> None:
-    rest = flags.FLAGS(argv)
-    if len(rest) > 1:
-        raise UserError(f"unexpected argument {rest[1]!r}; options start with --, see --help")
-
-
-def field_names(config: Any, prefix: str = "") -> list[str]:
-    """Returns all fields of a ConfigDict, nested ones as "algorithm.alpha"."""
-    names: list[str] = []
-    for key, value in config.items():
-        nested = hasattr(value, "items")
-        names += field_names(value, f"{prefix}{key}.") if nested else [prefix + key]
-    return names
-
-
-def _print_help(description: str, known: flags.FlagValues) -> None:
-    """Prints the flags of this project and the fields of the configuration."""
-    print(description.strip())
-    print("\nflags:")
-    modules = known.flags_by_module_dict()
-    own = [
-        m
-        for m in modules
-        if m == __name__ or m == sys.argv[0] or m.startswith(("experiments.", "dtql_jax.commands."))
-    ]
-    for flag in sorted({f.name: f for m in own for f in modules[m]}.values(), key=lambda f: f.name):
-        if flag.name == "config" or flag.name.startswith("config."):
-            continue
-        default = "" if flag.default in (None, "") else f" (default: {flag.default})"
-        print(f"  --{flag.name}: {flag.help}{default}")
-    if "config" in known:
-        print("\n--config=FILE.py[:ARGUMENT] takes another configuration file. Its fields, here:")
-        config: Any = known["config"].value
-        for name in field_names(config):
-            value = functools.reduce(lambda node, key: node[key], name.split("."), config)
-            print(f"  --config.{name}={value}")
-
-
-def _fail(message: str, code: int = 2) -> None:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
-    sys.exit(code)
-
-
-@contextmanager
+@contextlib.contextmanager
 def stop_requested() -> Iterator[Callable[[], bool]]:
     """Yields a function that tells whether Ctrl-C (or SIGTERM) came; a second one interrupts."""
     asked = False

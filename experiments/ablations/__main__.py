@@ -62,7 +62,7 @@ def run() -> None:
     runs = Path(values.runs or f"runs/{folder}")
     about = {"settings": config, "tasks": names}
     with study.Study("ablations", about, members, out=values.out or f"results/{folder}") as s:
-        plan.write(runs / backends.PLAN, jobs, {"backend": "local"})
+        plan.write(runs / backends.PLAN, jobs)
         failed: list[str] = []
         todo = [(runs / j.name, ml_collections.ConfigDict(j.config), j.members) for j in jobs]
         summaries = s.train_all(todo, failed)

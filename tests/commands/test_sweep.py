@@ -1,11 +1,10 @@
-"""Sweeps: what is planned, a real grid here, a Slurm script by hand, a real Ray cluster."""
+"""Sweeps: the plan, a grid here, a Slurm script run by hand, a Ray cluster."""
 
 import csv
 import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,39 +16,13 @@ from dtql_jax.commands.sweeps import plan, results
 from dtql_jax.errors import UserError
 from dtql_jax.presets import get_config
 from dtql_jax.training.logging import read_rows
+from tests.commands.commands import ROOT, SMALL, call, command
 
-ROOT = Path(__file__).parents[2]
-SMALL = [
-    "--config.data_transitions=3000",
-    "--config.pretrain_steps=20",
-    "--steps=60",
-    "--config.updates_per_call=10",
-    "--config.log_every=20",
-    "--config.eval_every=60",
-    "--config.eval_episodes=2",
-    "--config.final_eval_episodes=2",
-    "--config.checkpoint_every=20",
-    "--config.record_episodes=0",
-    "--config.algorithm.hidden_dim=16",
-    "--config.algorithm.num_candidates=8",
-]
-
-
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    home = tmp_path_factory.mktemp("home")
-    own = {"MINARI_DATASETS_PATH": str(home / "minari"), "DTQL_JAX_CACHE": str(home / "cache")}
-    return os.environ | own | {"HOME": str(home)}
-
-
-def command(name: str, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "dtql_jax", name, *arguments]
-
-
-def call(environment: dict[str, str], name: str, *arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        command(name, *arguments), cwd=ROOT, env=environment, capture_output=True, text=True
-    )
+SMALLER = (
+    *SMALL,
+    *("--config.pretrain_steps=20", "--steps=60", "--config.checkpoint_every=20"),
+    *("--config.final_eval_episodes=2", "--config.record_episodes=0"),
+)
 
 
 # ---------------------------------------------------------------------------------- the plan
@@ -92,6 +65,20 @@ def test_groups_of_tasks() -> None:
     assert len(plan.expand_tasks(["antmaze", "antmaze-umaze"])) == 6
 
 
+def test_a_plan_is_not_replaced(tmp_path: Path) -> None:
+    config, path = get_config("pointmaze-umaze"), tmp_path / "sweep" / "sweep.json"
+    axes = [plan.parse_axis("batch_size=16,32", config)]
+    jobs = plan.make_jobs([config], axes, {"pointmaze-umaze": ()}, {"pointmaze-umaze": 9})
+    plan.write(path, jobs)
+    assert plan.read(path) == jobs
+    plan.write(path, jobs)
+    with pytest.raises(UserError, match="holds another sweep"):
+        plan.write(path, jobs[:1])
+    path.rename(path.with_name("notes.json"))
+    with pytest.raises(UserError, match="is not empty"):
+        plan.write(path, jobs)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -115,9 +102,9 @@ def test_wrong_axes(text: str, message: str) -> None:
 def grid(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("sweeps") / "grid"
     axes = ["--sweep", "alpha=0.5,5", "--sweep=learning_rate=1e-3,1e30", "--sweep=batch_size=32"]
-    ended = call(environment, "sweep", f"--out={out}", "--seeds=1", *axes, *SMALL)
+    ended = call("sweep", f"--out={out}", "--seeds=1", *axes, *SMALLER, environment=environment)
     assert ended.returncode == 0, ended.stderr
-    assert "| pointmaze-umaze | dtql | alpha=0.5" in ended.stdout
+    assert "| alpha=0.5, learning_rate=0.001, batch_size=32 " in ended.stdout
     return out
 
 
@@ -139,7 +126,9 @@ def test_a_grid_has_rows_scores_and_marks_of_all_members(grid: Path) -> None:
 def test_a_member_equals_its_own_run(environment: dict[str, str], grid: Path, tmp_path) -> None:
     out = tmp_path / "single"
     own = ["--config.algorithm.alpha=5", "--config.algorithm.learning_rate=1e-3"]
-    ended = call(environment, "train", f"--out={out}", "--config.batch_size=32", *own, *SMALL)
+    ended = call(
+        "train", f"--out={out}", "--config.batch_size=32", *own, *SMALLER, environment=environment
+    )
     assert ended.returncode == 0, ended.stderr
     (folder,) = [p for p in grid.iterdir() if p.is_dir()]
     alone = read_rows(out / "metrics.csv")
@@ -156,10 +145,10 @@ def test_a_member_equals_its_own_run(environment: dict[str, str], grid: Path, tm
 def test_another_sweep_in_the_same_folder_is_refused(
     environment: dict[str, str], grid: Path
 ) -> None:
-    ended = call(environment, "sweep", f"--out={grid}", "--sweep=alpha=1,2", *SMALL)
+    ended = call("sweep", f"--out={grid}", "--sweep=alpha=1,2", *SMALLER, environment=environment)
     assert ended.returncode == 2
     assert "holds another sweep" in ended.stderr
-    again = call(environment, "sweep", f"--out={grid}")
+    again = call("sweep", f"--out={grid}", environment=environment)
     assert again.returncode == 0 and "| pointmaze-umaze |" in again.stdout
 
 
@@ -167,32 +156,42 @@ def test_another_sweep_in_the_same_folder_is_refused(
 def test_a_slurm_array_element_runs_its_job(environment: dict[str, str], tmp_path: Path) -> None:
     out = tmp_path / "slurm"
     axes = ["--backend=slurm", "--sweep=batch_size=16,32", "--at_once=4"]
-    ended = call(environment, "sweep", f"--out={out}", *axes, *SMALL)
+    ended = call("sweep", f"--out={out}", *axes, *SMALLER, environment=environment)
     assert ended.returncode == 0, ended.stderr
     script = out / "sweep.sbatch"
     assert ended.stdout.strip() == f"sbatch {script}"
     assert "#SBATCH --array=0-1%4" in script.read_text()
-    # what Slurm does: the script, with the number of the element
+    # Slurm runs the script with the number of the element
     subprocess.run(
-        ["bash", str(script)], env=environment | {"SLURM_ARRAY_TASK_ID": "1"}, check=True
+        ["bash", str(script)],
+        env=os.environ | environment | {"SLURM_ARRAY_TASK_ID": "1"},
+        check=True,
     )
     jobs = plan.read(out / "sweep.json")
-    assert [results.state(out, job)["state"] for job in jobs] == ["waiting", "done"]
+    assert [results.state(out, job).name for job in jobs] == ["waiting", "done"]
+    # without Slurm, the same folder continues here
+    ended = call("sweep", f"--out={out}", environment=environment)
+    assert ended.returncode == 0, ended.stderr
+    assert [results.state(out, job).name for job in jobs] == ["done", "done"]
 
 
 @pytest.mark.slow
 def test_a_ray_cluster_with_a_worker_killed(environment: dict[str, str], tmp_path: Path) -> None:
     """A job whose process is killed in the middle is tried again and ends as if it was not."""
-    longer = [w for w in SMALL if "--steps" not in w] + ["--steps=4000", "--config.eval_every=4000"]
+    longer = (*SMALLER, "--steps=4000", "--config.eval_every=4000")
     axes = ["--sweep=batch_size=16,32"]
     plain = tmp_path / "plain"
-    ended = call(environment, "sweep", f"--out={plain}", *axes, *longer)
+    ended = call("sweep", f"--out={plain}", *axes, *longer, environment=environment)
     assert ended.returncode == 0, ended.stderr
 
     out = tmp_path / "ray"
     flags = [f"--out={out}", "--backend=ray", "--job_cpus=0.5", *axes, *longer]
     with subprocess.Popen(
-        command("sweep", *flags), cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+        command("sweep", *flags),
+        cwd=ROOT,
+        env=os.environ | environment,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as sweep:
         killed = None
         deadline = time.monotonic() + 300

@@ -1,11 +1,10 @@
-"""What a sweep trains: populations of members, one job each.
+"""The plan of a sweep: jobs, each one population of members.
 
-A setting that the algorithm traces (alpha, learning_rate, ...) may differ within a population, so
-a sweep over it is one program. Any other field (batch_size, algorithm.policy, ...) makes jobs of
-its own. Jobs share nothing: whoever runs them, and wherever, the results are the same.
+Traced hyperparameters (alpha, learning_rate, ...) may differ within a population, so a sweep over
+them is one program. Any other field (batch_size, algorithm.policy, ...) makes jobs of its own. Jobs
+share nothing, so they can run in any order and on any machine.
 """
 
-import copy
 import itertools
 import json
 from collections.abc import Mapping, Sequence
@@ -14,12 +13,12 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from dtql_jax.commands.cli import field_names
+from dtql_jax.commands.cli import fields
 from dtql_jax.commands.runner import Member
 from dtql_jax.errors import UserError, near_matches
 from dtql_jax.presets.parts import seeds_of
 
-# tasks by the names of their domains; "paper" is table 1
+# tasks by domain; "paper" is table 1
 PAPER = {
     "gym": tuple(
         f"{body}-{kind}"
@@ -40,9 +39,9 @@ GROUPS = PAPER | {
 
 
 class Axis(NamedTuple):
-    """One field of the configuration and the values that it takes in a sweep."""
+    """One field of the configuration ("batch_size", "algorithm.alpha") and its values."""
 
-    field: str  # "algorithm.alpha", "batch_size"
+    field: str
     values: tuple[Any, ...]
 
 
@@ -50,9 +49,9 @@ class Job(NamedTuple):
     """One population.
 
     Attributes:
-      name: of its folder below the sweep's.
-      config: of the run, as a plain dict.
-      members: of the population, as `runner.Member`s.
+      name: name of its folder in the sweep's.
+      config: configuration of the run, as a plain dict.
+      members: members of the population.
       settings: {field: value} of the axes that are not traced.
     """
 
@@ -63,26 +62,38 @@ class Job(NamedTuple):
 
 
 def expand_tasks(names: Sequence[str]) -> list[str]:
-    """Task names, with the groups of GROUPS put in place of their names."""
+    """Replaces the names of GROUPS by their tasks."""
     return list(dict.fromkeys(task for name in names for task in GROUPS.get(name, (name,))))
 
 
 def parse_axis(text: str, config: ml_collections.ConfigDict) -> Axis:
-    """The axis that "alpha=0.5,1,5" names; a field of the algorithm needs no "algorithm.".
+    """Parses "alpha=0.5,1,5"; fields of the algorithm need no "algorithm.".
 
     Raises:
       UserError: there is no such field, or a value is not of its type.
     """
     name, equals, values = text.partition("=")
-    if not equals or not all(value.strip() for value in values.split(",")):
+    words = [word.strip() for word in values.split(",")]
+    if not equals or not all(words):
         raise UserError(f"--sweep {text!r}; expected FIELD=VALUE,VALUE,...")
-    known = field_names(config)
+    known = fields(config)
     field = f"algorithm.{name}" if f"algorithm.{name}" in known else name
     if field not in known or field in ("task", "preset", "algorithm.name", "seed", "seeds"):
-        short = [f.removeprefix("algorithm.") for f in known]
+        short = [field.removeprefix("algorithm.") for field in known]
         raise UserError(f"--sweep {name}: no such axis; {near_matches(name, short)}")
-    kind = type(_get(config, field))
-    return Axis(field, tuple(_parse(text, v.strip(), kind) for v in values.split(",")))
+    kind = type(known[field])
+    parse = _parse_bool if kind is bool else kind
+    try:
+        return Axis(field, tuple(parse(word) for word in words))
+    except ValueError as error:
+        expected = "true or false" if kind is bool else kind.__name__
+        raise UserError(f"--sweep {text!r}: {error}; expected {expected}") from None
+
+
+def _parse_bool(word: str) -> bool:
+    if word.lower() not in ("true", "false"):
+        raise ValueError(repr(word))
+    return word.lower() == "true"
 
 
 def make_jobs(
@@ -91,95 +102,65 @@ def make_jobs(
     traced: Mapping[str, Sequence[str]],
     largest: Mapping[str, int],
 ) -> list[Job]:
-    """The jobs of a sweep.
+    """Returns the jobs of a sweep over all tasks (one of `configs` each), with all their seeds.
 
     Args:
-      configs: one for each task; their seeds are the seeds of every setting.
-      axes: of the sweep, the same for all tasks.
-      traced: task -> names of the algorithm's traced numbers.
-      largest: task -> members that one job may have.
+      traced: {task: names of the algorithm's traced hyperparameters}.
+      largest: {task: most members of a job}.
     """
-    jobs = []
+    jobs: list[Job] = []
     for config in configs:
-        inner = [a for a in axes if a.field.removeprefix("algorithm.") in traced[config.task]]
-        inner = [a for a in inner if a.field.startswith("algorithm.")]
-        outer = [a for a in axes if a not in inner]
-        for values in itertools.product(*(a.values for a in outer)):
-            settings = dict(zip((a.field for a in outer), values, strict=True))
-            own = copy.deepcopy(config.to_dict())
-            for field, value in settings.items():
-                _set(own, field, value)
-            for axis in inner:
-                # a weight of 0 would leave its term out of everybody's program
-                _set(own, axis.field, next((v for v in axis.values if v), axis.values[0]))
+        may_differ = {f"algorithm.{name}" for name in traced[config.task]}
+        inner = [axis for axis in axes if axis.field in may_differ]
+        outer = [axis for axis in axes if axis.field not in may_differ]
+        size = largest[config.task]
+        for settings in _grid(outer):
+            # a weight of 0 would remove its term from the program of all members
+            shared = {axis.field: next(filter(None, axis.values), axis.values[0]) for axis in inner}
+            own = ml_collections.ConfigDict(config.to_dict())
+            own.update_from_flattened_dict(settings | shared)
             members = [
-                Member(seed, _names(dict(zip((a.field for a in inner), point, strict=True))))
-                for point in itertools.product(*(a.values for a in inner))
-                for seed in seeds_of(own)
+                Member(seed, {k.removeprefix("algorithm."): float(v) for k, v in point.items()})
+                for point in _grid(inner)
+                for seed in seeds_of(own.to_dict())
             ]
-            size = largest[config.task]
             for start in range(0, len(members), size):
                 name = f"{len(jobs):03d}-{config.task}-{config.algorithm.name}"
                 chunk = tuple(members[start : start + size])
-                jobs.append(Job(name, own, chunk, settings))
+                jobs.append(Job(name, own.to_dict(), chunk, settings))
     return jobs
 
 
-def write(path: Path, jobs: Sequence[Job], about: Mapping[str, Any]) -> None:
-    """Writes a sweep's plan; UserError where the folder holds another one."""
-    content = dict(about) | {"jobs": [_plain(job) for job in jobs]}
-    text = json.dumps(content, indent=1) + "\n"
+def _grid(axes: Sequence[Axis]) -> list[dict[str, Any]]:
+    """All combinations of values, as {field: value}."""
+    points = itertools.product(*(axis.values for axis in axes))
+    return [dict(zip((axis.field for axis in axes), point, strict=True)) for point in points]
+
+
+def write(path: Path, jobs: Sequence[Job]) -> None:
+    """Writes a plan; UserError where the folder holds another one, or other files."""
+    plain = _plain(jobs)
     if path.exists():
-        if path.read_text() != text:
+        if _plain(read(path)) != json.loads(json.dumps(plain)):
             raise UserError(f"OUT {path.parent} holds another sweep; choose another OUT")
         return
     if path.parent.is_dir() and any(path.parent.iterdir()):
         raise UserError(f"OUT {path.parent} is not empty; expected a new or an empty folder")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    path.write_text(json.dumps({"jobs": plain}, indent=1) + "\n")
+
+
+def _plain(jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    return [job._asdict() | {"members": [m._asdict() for m in job.members]} for job in jobs]
 
 
 def read(path: Path) -> list[Job]:
-    """The jobs of a plan; UserError where there is none."""
+    """Reads the jobs of a plan; UserError where there is none."""
     try:
         jobs = json.loads(path.read_text())["jobs"]
-        return [
-            Job(j["name"], j["config"], tuple(Member(**m) for m in j["members"]), j["settings"])
-            for j in jobs
-        ]
+        members = [tuple(Member(**member) for member in job["members"]) for job in jobs]
+        return [Job(**(job | {"members": own})) for job, own in zip(jobs, members, strict=True)]
     except FileNotFoundError:
         raise UserError(f"{path.parent} holds no {path.name}; expected a sweep's folder") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not a sweep's plan: {error}") from error
-
-
-def _plain(job: Job) -> dict[str, Any]:
-    return job._asdict() | {"members": [member._asdict() for member in job.members]}
-
-
-def _names(settings: Mapping[str, Any]) -> dict[str, float]:
-    return {field.removeprefix("algorithm."): float(v) for field, v in settings.items()}
-
-
-def _get(config: Any, field: str) -> Any:
-    for key in field.split("."):
-        config = config[key]
-    return config
-
-
-def _set(config: dict[str, Any], field: str, value: Any) -> None:
-    *path, last = field.split(".")
-    for key in path:
-        config = config[key]
-    config[last] = value
-
-
-def _parse(text: str, value: str, kind: type) -> Any:
-    if kind is bool:
-        if value.lower() not in ("true", "false"):
-            raise UserError(f"--sweep {text!r}: {value!r}; expected true or false")
-        return value.lower() == "true"
-    try:
-        return kind(value)
-    except ValueError:
-        raise UserError(f"--sweep {text!r}: {value!r}; expected {kind.__name__}") from None

@@ -1,87 +1,86 @@
-"""What came out of a sweep: how far each job is, and one table of all settings."""
+"""The results of a sweep: the state of each job, and one table of all settings."""
 
 import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dtql_jax.commands.sweeps.plan import Job
+from dtql_jax.commands.tables import plus_minus, table
 from dtql_jax.evaluation.scores import mean_and_standard_error
 from dtql_jax.training.logging import read_rows
 from dtql_jax.training.run_folder import write_json
 
-TABLE = ("task", "algorithm", "setting", "seeds", "score", "diverged", "source", "dataset")
+COLUMNS = ("task", "algorithm", "setting", "seeds", "score", "diverged", "source", "dataset")
+# entries of summary.json that the members of a job share
+_SHARED = ("task", "algorithm", "source", "score_name", "updates", "episodes", "device")
 
 
-def state(out: Path, job: Job) -> dict[str, Any]:
-    """How far a job is: state, updates made and to be made, last score."""
+class State(NamedTuple):
+    """How far a job is: waiting, running, failed or done; updates made; mean of its last scores."""
+
+    name: str
+    update: int
+    score: float | None
+
+
+def ended(out: Path, job: Job) -> bool:
+    """Whether a job has finished."""
+    return (out / job.name / "summary.json").exists()
+
+
+def updates(job: Job) -> int:
+    """Number of updates of a job, pretraining included."""
+    return job.config["pretrain_steps"] + job.config["train_steps"]
+
+
+def state(out: Path, job: Job) -> State:
+    """Returns how far a job is."""
     folder = out / job.name
-    config = job.config
-    total = config["pretrain_steps"] + config["train_steps"]
-    rows = read_rows(folder / "metrics.csv")
-    done = int(rows[-1]["update"]) if rows else 0
-    scores = read_rows(folder / "evaluations.csv")
-    last = [float(r["score"]) for r in scores if r["update"] == scores[-1]["update"]]
-    if (folder / "summary.json").exists():
-        name = "done"
-    elif (folder / "failed.txt").exists():
-        name = "failed"
-    else:
-        name = "running" if (folder / "run.json").exists() else "waiting"
-    return {
-        "job": job.name,
-        "members": len(job.members),
-        "state": name,
-        "updates": done,
-        "total": total,
-        "score": sum(last) / len(last) if last else None,
-    }
+    files = {"summary.json": "done", "failed.txt": "failed", "run.json": "running"}
+    name = next((name for file, name in files.items() if (folder / file).exists()), "waiting")
+    metrics, evaluations = (read_rows(folder / f"{n}.csv") for n in ("metrics", "evaluations"))
+    last = [float(r["score"]) for r in evaluations if r["update"] == evaluations[-1]["update"]]
+    return State(
+        name,
+        int(metrics[-1]["update"]) if metrics else 0,
+        float(np.mean(last)) if last else None,
+    )
 
 
 def rows(out: Path, jobs: Sequence[Job]) -> list[dict[str, Any]]:
-    """One row for each (task, setting): its seeds' scores, from the jobs that have ended."""
-    groups: dict[tuple[str, str, str], dict[str, Any]] = {}
+    """Returns one row for each task, algorithm and setting, from the finished jobs."""
+    found: dict[tuple[str, ...], dict[str, Any]] = {}
     for job in jobs:
-        path = out / job.name / "summary.json"
-        if not path.exists():
+        if not ended(out, job):
             continue
-        summary = json.loads(path.read_text())
+        summary = json.loads((out / job.name / "summary.json").read_text())
         for member in summary["members"]:
-            setting = job.settings | {f"algorithm.{k}": v for k, v in member["settings"].items()}
-            shown = ", ".join(
-                f"{field.removeprefix('algorithm.')}={_short(value)}"
-                for field, value in sorted(setting.items())
+            own = {f"algorithm.{name}": value for name, value in member["settings"].items()}
+            settings = dict(sorted((job.settings | own).items()))
+            setting = ", ".join(
+                f"{name.removeprefix('algorithm.')}={f'{x:g}' if isinstance(x, float) else x}"
+                for name, x in settings.items()
             )
-            key = summary["task"], summary["algorithm"], shown
-            group = groups.setdefault(
-                key,
+            row = found.setdefault(
+                (summary["task"], summary["algorithm"], setting),
                 {
-                    "task": summary["task"],
-                    "algorithm": summary["algorithm"],
-                    "setting": shown,
-                    "settings": setting,
-                    "source": summary["source"],
-                    "dataset": summary["dataset_id"],
-                    "score_name": summary["score_name"],
-                    "updates": summary["updates"],
-                    "episodes": summary["episodes"],
-                    "device": summary["device"],
-                    "seeds": [],
-                    "scores": [],
-                    "diverged": 0,
+                    **{name: summary[name] for name in _SHARED},
+                    **{"dataset": summary["dataset_id"], "setting": setting, "settings": settings},
+                    **{"seeds": [], "scores": [], "diverged": 0},
                 },
             )
-            group["seeds"].append(member["seed"])
-            group["scores"].append(member["score"])
-            group["diverged"] += member["diverged"] is not None
-    for group in groups.values():
-        scores = np.array(group["scores"])[:, None]  # one value a seed: its mean over episodes
-        group["score_mean"], error = mean_and_standard_error(scores, over="seeds")
-        group["score_standard_error"] = error if len(scores) > 1 else None
-    return list(groups.values())
+            row["seeds"].append(member["seed"])
+            row["scores"].append(member["score"])
+            row["diverged"] += member["diverged"] is not None
+    for row in found.values():
+        scores = np.array(row["scores"])[:, None]  # one value a seed: its mean over episodes
+        row["score_mean"], error = mean_and_standard_error(scores, over="seeds")
+        row["score_standard_error"] = error if len(scores) > 1 else None
+    return list(found.values())
 
 
 def write(out: Path, jobs: Sequence[Job]) -> str:
@@ -92,22 +91,19 @@ def write(out: Path, jobs: Sequence[Job]) -> str:
         writer = csv.writer(file)
         writer.writerow(["task", "algorithm", "setting", "seed", "score", "source", "dataset"])
         for row in found:
+            head = [row[key] for key in ("task", "algorithm", "setting")]
             for seed, score in zip(row["seeds"], row["scores"], strict=True):
-                head = [row[key] for key in ("task", "algorithm", "setting")]
                 writer.writerow([*head, seed, score, row["source"], row["dataset"]])
-    lines = ["| " + " | ".join(TABLE) + " |", "|" + "---|" * len(TABLE)]
-    for row in found:
-        error = row["score_standard_error"]
-        score = f"{row['score_mean']:.1f}" + (f" ± {error:.1f}" if error is not None else "")
-        cells = [row["task"], row["algorithm"], row["setting"] or "-", str(len(row["seeds"]))]
-        cells += [score, str(row["diverged"]), row["source"], row["dataset"]]
-        lines.append("| " + " | ".join(cells) + " |")
-    missing = [job.name for job in jobs if not (out / job.name / "summary.json").exists()]
-    note = f"\nNot ended: {', '.join(missing)}\n" if missing else ""
-    text = "\n".join(lines) + "\n\nscore: mean ± standard error over seeds.\n" + note
+    shown = [
+        row
+        | {"setting": row["setting"] or "-", "seeds": len(row["seeds"])}
+        | {"score": plus_minus(row["score_mean"], row["score_standard_error"])}
+        for row in found
+    ]
+    cells = [[row[column] for column in COLUMNS] for row in shown]
+    text = f"{table(COLUMNS, cells)}\n\nscore: mean ± standard error over seeds.\n"
+    missing = [job.name for job in jobs if not ended(out, job)]
+    if missing:
+        text += f"\nNot ended: {', '.join(missing)}\n"
     (out / "table.md").write_text(text)
     return text
-
-
-def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
