@@ -1,5 +1,5 @@
-# Every target is one line over `dtql-jax COMMAND` or `python -m experiments.NAME`, which work without
-# make too. Values may hold spaces: make train OUT="runs/my run".
+# Every target calls `dtql-jax COMMAND` or `python -m experiments.NAME`, which work without make too.
+# Values may hold spaces: make train OUT="runs/my run".
 #   make train ENV=antmaze-umaze SEEDS=5 PRESET=paper STEPS=100000 SOURCE=auto OUT=runs/mine
 # More settings: ARGS="--config.batch_size=512 --config.algorithm.alpha=5"
 
@@ -9,13 +9,13 @@ RUN_PYTHON = $(VENV)/bin/python
 READY = $(VENV)/.ready
 CHECKS = $(VENV)/.checks
 PIP = $(RUN_PYTHON) -m pip install -qq --disable-pip-version-check
-# uv takes seconds where pip takes a minute; pip where uv cannot be had or does not succeed
+# uv takes seconds and pip a minute; pip is used where uv cannot be installed or fails
 install = { $(PIP) uv && $(RUN_PYTHON) -m uv pip install --quiet --python $(RUN_PYTHON) $(1); } 2>/dev/null || $(PIP) $(1)
 
 ENV ?= pointmaze-umaze
 PRESET ?= auto
 ALGO ?= dtql
-# --flag='value' of a variable, and only where it is set
+# --flag='value' of a variable, if it is set
 quote = '$(subst ','\'',$(1))'
 given = $(if $($(1)),--$(2)=$(call quote,$($(1))))
 
@@ -45,13 +45,13 @@ resume: $(READY)  ## Continue a stopped run: RUN=
 reproduce: $(READY)  ## Repeat a run from its record and compare bit for bit: RUN= OUT=
 	@$(RUN_PYTHON) -m dtql_jax reproduce --run=$(call quote,$(RUN)) $(call given,OUT,out) $(ARGS)
 
-evaluate: $(READY)  ## Play the newest checkpoint of a run again: RUN= EPISODES=
+evaluate: $(READY)  ## Evaluate the newest checkpoint of a run: RUN= EPISODES=
 	@$(RUN_PYTHON) -m dtql_jax evaluate --run=$(call quote,$(RUN)) $(call given,EPISODES,episodes) $(ARGS)
 
-sweep: $(READY)  ## Many settings, seeds and tasks: ENV= SEEDS= OUT= ARGS="--sweep alpha=0.5,1,5"
+sweep: $(READY)  ## Train a grid of hyperparameters, seeds and tasks: ENV= SEEDS= OUT= ARGS="--sweep alpha=0.5,1,5"
 	@$(RUN_PYTHON) -m dtql_jax sweep --env=$(call quote,$(ENV)) --preset=$(call quote,$(PRESET)) --algorithm=$(call quote,$(ALGO)) $(call given,SEEDS,seeds) $(call given,STEPS,steps) $(call given,SOURCE,source) $(call given,OUT,out) $(ARGS)
 
-compare: $(READY)  ## One table of all algorithms on a task, same data, updates and seeds: ENV= OUT=
+compare: $(READY)  ## Compare all algorithms on a task, with the same data, updates and seeds: ENV= OUT=
 	@$(RUN_PYTHON) -m experiments.compare $(if $(filter file,$(origin ENV)),,--env=$(call quote,$(ENV))) $(call given,SEEDS,seeds) $(call given,OUT,out) $(ARGS)
 
 table: $(READY)  ## The paper's table, into results/: TASKS= SEEDS= SOURCE= OUT=; FULL=1 in paper size
@@ -78,16 +78,16 @@ theory: $(READY)  ## The trust-region loss against -log p, EDM's weight and the 
 two-modes: $(READY)  ## DTQL, DQL and IDQL where two modes are equally good: OUT=
 	@$(RUN_PYTHON) -m experiments.two_modes $(call given,OUT,out) $(ARGS)
 
-finetune: $(READY)  ## Go on online from an offline run, against offline and scratch: RUN= STEPS= OUT=
+finetune: $(READY)  ## Continue an offline run online, against offline and from scratch: RUN= STEPS= OUT=
 	@$(RUN_PYTHON) -m experiments.finetune --run=$(call quote,$(RUN)) $(call given,STEPS,steps) $(call given,OUT,out) $(ARGS)
 
 ablate: $(READY)  ## The paper's ablations on three tasks, tables and a figure: OUT= FULL=1
 	@$(RUN_PYTHON) -m experiments.ablations $(if $(FULL),--full) $(call given,OUT,out) $(ARGS)
 
-data: $(READY)  ## Get or collect a task's data without training: ENV= SOURCE=
+data: $(READY)  ## Get or collect a task's data, without training: ENV= SOURCE=
 	@$(RUN_PYTHON) -m dtql_jax data --env=$(call quote,$(ENV)) $(call given,SOURCE,source) $(ARGS)
 
-data-info: $(READY)  ## What a task's data is, with pictures: ENV= SOURCE= OUT=
+data-info: $(READY)  ## Describe a task's data, with figures: ENV= SOURCE= OUT=
 	@$(RUN_PYTHON) -m dtql_jax data-info --env=$(call quote,$(ENV)) $(call given,SOURCE,source) $(call given,OUT,out) $(ARGS)
 
 wheel: $(READY)  ## Build the wheel into dist/ and try it in fresh environments
@@ -105,12 +105,12 @@ test: $(READY)  ## Lint, parity with the reference programs, and the fast tests 
 test-slow: $(READY)  ## The learning tests and whole runs (tens of minutes)
 	@$(RUN_PYTHON) -m pytest -q -m slow $(ARGS)
 
-soak: $(READY)  ## All that tries to break a run, with a table of it in OUT (long)
+soak: $(READY)  ## Tests that try to break runs, with a table in OUT (long)
 	@$(RUN_PYTHON) -m tests.robustness.soak $(call quote,$(or $(OUT),results/soak.md)) $(ARGS)
 
-check: lint types test  ## All that a change must pass: style, types, fast tests
+check: lint types test  ## Style, types and fast tests: what a change must pass
 
-# what the checks need beside the tests' own: pyright (with a node of its own), mkdocs, pre-commit
+# further dependencies of the checks: pyright (with its own node), mkdocs, pre-commit
 $(CHECKS): requirements-checks.lock | $(READY)
 	@$(call install,-r requirements-checks.lock)
 	@touch $(CHECKS)

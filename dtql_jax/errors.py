@@ -1,4 +1,4 @@
-"""Errors of one line, shown without a traceback; those that a user can mend have exit code 2."""
+"""Errors that commands show as one line, without a traceback."""
 
 import difflib
 import errno
@@ -12,19 +12,18 @@ _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 class UserError(ValueError):
     """Wrong input. The message is one line: what came, what was expected, what to do.
 
-    It is a ValueError, so code that uses the library can catch it as usual; the
-    commands under `experiments/` print the line and exit with code 2.
+    Commands print it and exit with code 2; Python code catches it as a ValueError.
     """
 
 
 class LostError(Exception):
-    """Another host of the run is gone; the message is one line."""
+    """Another host of the run is gone. The message is one line."""
 
 
 def disk_trouble(error: BaseException) -> str:
-    """What the system says of a file that cannot be written; "" where an error is another one.
+    """Returns the system's message about a file that cannot be written; "" for other errors.
 
-    Libraries that write files by themselves put the system's word into a longer message.
+    Libraries that write files themselves put that message into a longer one.
 
     >>> disk_trouble(OSError(errno.ENOSPC, "No space left on device"))
     'No space left on device'
@@ -36,8 +35,8 @@ def disk_trouble(error: BaseException) -> str:
     number = error.errno if isinstance(error, OSError) else None
     if number in (*_FULL, *_FORBIDDEN):
         return os.strerror(number)
-    said = str(error)
-    return next((w for w in map(os.strerror, (*_FULL, *_FORBIDDEN)) if w in said), "")
+    messages = map(os.strerror, (*_FULL, *_FORBIDDEN))
+    return next((message for message in messages if message in str(error)), "")
 
 
 def is_forbidden(error: OSError) -> bool:

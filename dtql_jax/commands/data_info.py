@@ -74,7 +74,7 @@ def _recorded_by(info: Any) -> str:
         return ""
     files = [store.data_folder(name) / store.METADATA_FILE for name in info.dataset_id.split("+")]
     names = [json.loads(file.read_text()).get("algorithm_name") for file in files]
-    return "; ".join(str(name or "not said") for name in names)
+    return "; ".join(str(name or "not recorded") for name in names)
 
 
 def _draw(out: Path, arrays: Any, info: Any, lengths: Any) -> list[str]:

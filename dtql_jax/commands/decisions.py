@@ -26,25 +26,6 @@ def define(argv: list[str]) -> None:
     flags.DEFINE_string("out", "", "The PNG; by default decisions.png in the run's folder.")
 
 
-def episode_states(fit: Any, spec: Any, member: int, episode: int, number: int) -> Any:
-    """Plays one episode; returns (its observations [T + 1, O], steps of the states [number])."""
-    import numpy as np
-
-    from dtql_jax.evaluation.rollout import evaluate
-
-    def policy(observations: Any, episodes: Any, steps: Any) -> Any:
-        # the compiled policy takes all members: they get the same observations
-        every = np.arange(len(fit.seeds)) * 0
-        return fit.policy()(observations[every], episodes[every], steps[every])[member][None]
-
-    seeds = [fit.seeds[member]]
-    played = evaluate(policy, spec, seeds=seeds, episodes=episode + 1, record=episode + 1)
-    observations = played.trajectories[episode].observations
-    # no action is chosen at the last state
-    steps = np.linspace(0, max(len(observations) - 2, 0), number + 1)[:number].round().astype(int)
-    return observations, np.unique(steps)
-
-
 def run() -> None:
     """Runs the command."""
     values = flags.FLAGS
@@ -60,20 +41,18 @@ def run() -> None:
     with RunFolder.open(path) as folder:
         config, dataset = folder.run["config"], folder.run["dataset"]
         decisions.check(config["algorithm"]["name"], dataset["action_dim"])
-        fit = restore.trainer_of(folder)
-        restore.check_member(fit, values.member)
+        trainer = restore.trainer_of(folder, member=values.member)
     spec = EnvSpec.from_dict(dataset["env"])
-    observations, steps = episode_states(fit, spec, values.member, values.episode, values.states)
+    observations, steps = _episode(trainer, spec, values.member, values.episode, values.states)
     settings = dict(config["algorithm"])
     name = settings.pop("name")
     if "decay_steps" in settings:
         settings["decay_steps"] = max(settings["decay_steps"], 1)
-    explained = decisions.explain(
-        name, settings, member(fit.state, values.member), observations[steps], jax.random.key(0)
-    )
+    state = member(trainer.state, values.member)
+    explained = decisions.explain(name, settings, state, observations[steps], jax.random.key(0))
     positions, goals = mazes.positions_and_goals(spec, observations)
     out = Path(values.out or path / "decisions.png")
-    about = f"{name} on {config['task']}, seed {fit.seeds[values.member]}"
+    about = f"{name} on {config['task']}, seed {trainer.seeds[values.member]}"
     try:
         decisions.draw(
             explained,
@@ -90,3 +69,24 @@ def run() -> None:
         raise UserError(f"--out={out} cannot be written: {error.strerror}") from error
     print(f"{about}: episode {values.episode}, steps {', '.join(map(str, steps))}")
     print(f"  {out}")
+
+
+def _episode(trainer: Any, spec: Any, member: int, episode: int, number: int) -> Any:
+    """Plays one episode; returns (its observations [T + 1, O], steps of the states [number])."""
+    import numpy as np
+
+    from dtql_jax.evaluation.rollout import evaluate
+
+    act = trainer.policy()
+
+    def policy(*rows: Any) -> Any:
+        # the compiled policy takes all members: they get the same observations
+        everybody = (np.repeat(row, len(trainer.seeds), axis=0) for row in rows)
+        return act(*everybody)[member][None]
+
+    seeds = [trainer.seeds[member]]
+    played = evaluate(policy, spec, seeds=seeds, episodes=episode + 1, record=episode + 1)
+    observations = played.trajectories[episode].observations
+    # no action is chosen at the last state
+    steps = np.linspace(0, max(len(observations) - 2, 0), number + 1)[:number].round().astype(int)
+    return observations, np.unique(steps)

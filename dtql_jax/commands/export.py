@@ -25,44 +25,6 @@ def define(argv: list[str]) -> None:
     flags.DEFINE_boolean("npz", False, "Also write the weights as a plain .npz.")
 
 
-def acting_config(config: dict[str, Any], selection: str) -> dict[str, Any]:
-    """Returns a run's configuration with another action selection; UserError where it has none."""
-    algorithm = config["algorithm"]
-    if not selection:
-        return config
-    if "action_selection" not in algorithm:
-        raise UserError(f"--selection={selection}: {algorithm['name']} has one way to act only")
-    return config | {"algorithm": algorithm | {"action_selection": selection}}
-
-
-def metadata(run: dict[str, Any], config: dict[str, Any], member: int, update: int) -> Any:
-    """Returns the file's metadata: where the policy comes from and how it acts."""
-    from dtql_jax.commands.runner import members_of
-    from dtql_jax.training.run_folder import commit, versions
-
-    dataset, own = run["dataset"], members_of(run)[member]
-    algorithm = config["algorithm"] | own.settings
-    names = ("source", "dataset_id", "fingerprint", "observation_layout")
-    return {
-        "task": config["task"],
-        **{name: dataset[name] for name in names},
-        "environment": dataset["env"],
-        "algorithm": algorithm["name"],
-        "seed": own.seed,
-        "member": member,
-        "update": update,
-        "checkpoint": "last",
-        "acting": {
-            key: algorithm[key]
-            for key in ("action_selection", "num_candidates")
-            if key in algorithm
-        },
-        "settings": algorithm,
-        "trained_with": {key: run[key] for key in ("versions", "commit") if key in run},
-        "exported_with": {"versions": versions(), "commit": commit()},
-    }
-
-
 def run() -> None:
     """Runs the command."""
     values = flags.FLAGS
@@ -76,33 +38,64 @@ def run() -> None:
     from dtql_jax.training.run_folder import RunFolder
 
     with RunFolder.open(path) as folder:
-        config = acting_config(folder.run["config"], values.selection)
-        fit = restore.trainer_of(folder, config)
-        restore.check_member(fit, values.member)
-        about = metadata(folder.run, config, values.member, fit.update)
-        dataset = folder.run["dataset"]
+        config, dataset = folder.run["config"], folder.run["dataset"]
+        algorithm = config["algorithm"]
+        if values.selection and "action_selection" not in algorithm:
+            raise UserError(
+                f"--selection={values.selection}: {algorithm['name']} has one way to act only"
+            )
+        if values.selection:
+            config = config | {"algorithm": algorithm | {"action_selection": values.selection}}
+        trainer = restore.trainer_of(folder, config, values.member)
+        about = metadata(folder.run, config, values.member, trainer.update)
         ones = np.ones(dataset["action_dim"], np.float32)
-        policy = (fit.algorithm.act, member(fit.state, values.member))
-        out = Path(values.out or folder.path / "policy.zip")
+        policy = (trainer.algorithm.act, member(trainer.state, values.member))
+        sizes: dict[str, Any] = {"observation_dim": dataset["observation_dim"]}
+        files = [Path(values.out or folder.path / "policy.zip")]
         facts = export.export_policy(
-            out,
+            files[0],
             *policy,
-            observation_dim=dataset["observation_dim"],
+            **sizes,
             action_low=ACTION_LOW * ones,
             action_high=ACTION_HIGH * ones,
             metadata=about,
         )
         if values.npz:
-            plain = out.with_suffix(".npz")
-            sizes = {key: facts[key] for key in export.SIZES}
-            export.export_weights(
-                plain, *policy, observation_dim=dataset["observation_dim"], metadata=about | sizes
-            )
+            files.append(files[0].with_suffix(".npz"))
+            plain = about | {key: facts[key] for key in export.SIZES}
+            export.export_weights(files[1], *policy, **sizes, metadata=plain)
     acting = about["acting"].get("action_selection", "its one way")
     print(
         f"{about['algorithm']} on {about['task']} (source {about['source']}), seed "
         f"{about['seed']}, update {about['update']:,}, acting by {acting}, for "
         f"{', '.join(facts['platforms'])}"
     )
-    for file in (out, plain) if values.npz else (out,):
+    for file in files:
         print(f"  {file} ({file.stat().st_size / 1e6:.1f} MB)")
+
+
+def metadata(
+    run: dict[str, Any], config: dict[str, Any], member: int, update: int
+) -> dict[str, Any]:
+    """Returns the file's metadata: where the policy comes from and how it acts."""
+    from dtql_jax.commands.runner import members_of
+    from dtql_jax.training.run_folder import commit, versions
+
+    dataset, own = run["dataset"], members_of(run)[member]
+    algorithm = config["algorithm"] | own.settings
+    copied = ("source", "dataset_id", "fingerprint", "observation_layout")
+    acting = ("action_selection", "num_candidates")
+    return {
+        "task": config["task"],
+        **{name: dataset[name] for name in copied},
+        "environment": dataset["env"],
+        "algorithm": algorithm["name"],
+        "seed": own.seed,
+        "member": member,
+        "update": update,
+        "checkpoint": "last",
+        "acting": {name: algorithm[name] for name in acting if name in algorithm},
+        "settings": algorithm,
+        "trained_with": {key: run[key] for key in ("versions", "commit") if key in run},
+        "exported_with": {"versions": versions(), "commit": commit()},
+    }

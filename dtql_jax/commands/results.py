@@ -24,7 +24,7 @@ from dtql_jax.training.trainer import Trainer
 
 def rows_of(info: DatasetInfo, result: EvaluationResult) -> list[dict[str, Any]]:
     """Returns one row of evaluations.csv for each member."""
-    _, values = scores.score(result.returns, result.successes, info.env, info.reference_scores)
+    _, values = _score(info, result)
     successes = result.successes
     return [
         {
@@ -39,6 +39,11 @@ def rows_of(info: DatasetInfo, result: EvaluationResult) -> list[dict[str, Any]]
     ]
 
 
+def _score(info: DatasetInfo, result: EvaluationResult) -> tuple[str, np.ndarray]:
+    """Name and values [P, N] of the score."""
+    return scores.score(result.returns, result.successes, info.env, info.reference_scores)
+
+
 def earlier_scores(folder: Path, update: int) -> Iterator[tuple[int, float]]:
     """Yields (update, mean score of the members) of a run's evaluations up to an update."""
     found: dict[int, list[float]] = {}
@@ -48,22 +53,24 @@ def earlier_scores(folder: Path, update: int) -> Iterator[tuple[int, float]]:
 
 
 def scores_of(info: DatasetInfo, result: EvaluationResult) -> dict[str, Any]:
-    """Returns the scores of an evaluation over all seeds and episodes, for summary.json."""
-    name, values = scores.score(result.returns, result.successes, info.env, info.reference_scores)
+    """Returns the scores over all seeds and episodes, for summary.json."""
+    name, values = _score(info, result)
     mean, error = scores.mean_and_standard_error(values)
     _, seed_error = scores.mean_and_standard_error(values, over="seeds")
-    successes = result.successes
+    warning = None
+    if info.mujoco_version:
+        warning = physics_differ(info.env.env_id, info.mujoco_version, version("mujoco")) or None
     return {
         "score_name": name,
         "score_mean": mean,
-        "score_standard_error": _finite(error),
-        "score_standard_error_over_seeds": _finite(seed_error),
-        "score_by_seed": [float(v) for v in values.mean(axis=1)],
+        "score_standard_error": error if math.isfinite(error) else None,
+        "score_standard_error_over_seeds": seed_error if math.isfinite(seed_error) else None,
+        "score_by_seed": values.mean(axis=1).tolist(),
         "return_mean": float(result.returns.mean()),
-        "success_rate": None if successes is None else float(successes.mean()),
+        "success_rate": None if result.successes is None else float(result.successes.mean()),
         "length_mean": float(result.lengths.mean()),
-        "diverged_actions_by_seed": [int(n) for n in result.nonfinite_actions],
-        "warning": physics_warning(info),
+        "diverged_actions_by_seed": result.nonfinite_actions.tolist(),
+        "warning": warning,
     }
 
 
@@ -76,38 +83,51 @@ def write(
 ) -> None:
     """Writes episodes.csv, the figures and summary.json, and prints the score."""
     display.start("figures")
-    config, path = folder.run["config"], folder.path
+    run, path = folder.run, folder.path
+    config, algorithm = run["config"], run["config"]["algorithm"]
     _write_episodes(path / "episodes.csv", trainer.seeds, result)
     drawn = _draw(path, info, config, result)
+    scored = scores_of(info, result)
+    members = run.get("members", [{"seed": seed, "settings": {}} for seed in trainer.seeds])
+    diverged = {i: found._asdict() for i, found in trainer.diverged.items()}
     acting = ("action_selection", "num_candidates")
     summary = {
         "task": config["task"],
         "source": info.source,
         "dataset_id": info.dataset_id,
         "dataset_fingerprint": info.fingerprint,
-        "algorithm": config["algorithm"]["name"],
+        "algorithm": algorithm["name"],
         "preset": config["preset"],
         "seeds": sorted(set(trainer.seeds)),
-        "members": _members(folder, info, trainer, result),
+        "members": [
+            member | {"score": score, "diverged": diverged.get(i)}
+            for i, (member, score) in enumerate(zip(members, scored["score_by_seed"], strict=True))
+        ],
         "updates": config["train_steps"],
         "pretrain_updates": config["pretrain_steps"],
         "checkpoint": "last",
-        "acting": {k: config["algorithm"][k] for k in acting if k in config["algorithm"]},
+        "acting": {name: algorithm[name] for name in acting if name in algorithm},
         "environment": info.env.env_id,
         "episodes": result.returns.shape[1],
-        **scores_of(info, result),
-        "seconds": {"data": folder.run["data_seconds"], **trainer.seconds},
+        **scored,
+        "seconds": {"data": run["data_seconds"], **trainer.seconds},
         "device": describe_device(),
-        "versions": folder.run["versions"],
-        "commit": folder.run["commit"],
+        "versions": run["versions"],
+        "commit": run["commit"],
     }
     write_json(path / "summary.json", summary)
-    error = summary["score_standard_error"]
+    _print(summary, path, drawn, display)
+
+
+def _print(summary: dict[str, Any], path: Path, drawn: list[str], display: Progress) -> None:
+    """Prints the score, where the time went, and the files."""
+    error, members = summary["score_standard_error"], summary["members"]
     within = "" if error is None else f" +- {error:.1f}"
-    diverged = f", {len(trainer.diverged)} of them diverged" if trainer.diverged else ""
+    number = sum(member["diverged"] is not None for member in members)
+    diverged = f", {number} of them diverged" if number else ""
     display.result(
-        f"{summary['score_name']} {summary['score_mean']:.1f}{within} on {info.dataset_id} "
-        f"(source {info.source}), {len(trainer.seeds)} member(s) x {summary['episodes']} episodes, "
+        f"{summary['score_name']} {summary['score_mean']:.1f}{within} on {summary['dataset_id']} "
+        f"(source {summary['source']}), {len(members)} member(s) x {summary['episodes']} episodes, "
         f"last checkpoint{diverged}"
     )
     if summary["warning"]:
@@ -118,19 +138,6 @@ def write(
     display.say(f"run folder: {path}")
     for name in ("summary.json", *drawn, "evaluations.csv", "metrics.csv", "checkpoints/"):
         display.say(f"  {name}")
-
-
-def _members(
-    folder: RunFolder, info: DatasetInfo, trainer: Trainer, result: EvaluationResult
-) -> list[dict[str, Any]]:
-    """Each member's seed, own settings and score, and where it diverged (None: nowhere)."""
-    _, values = scores.score(result.returns, result.successes, info.env, info.reference_scores)
-    members = folder.run.get("members", [{"seed": s, "settings": {}} for s in trainer.seeds])
-    diverged = {i: found._asdict() for i, found in trainer.diverged.items()}
-    return [
-        member | {"score": float(values[i].mean()), "diverged": diverged.get(i)}
-        for i, member in enumerate(members)
-    ]
 
 
 def _write_episodes(path: Path, seeds: list[int], result: EvaluationResult) -> None:
@@ -147,42 +154,29 @@ def _draw(
     folder: Path, info: DatasetInfo, config: dict[str, Any], result: EvaluationResult
 ) -> list[str]:
     """Draws the figures of a run; returns their names."""
-    name, _ = scores.score(result.returns, result.successes, info.env, info.reference_scores)
+    title = f"{config['algorithm']['name']} on {config['task']}"
     curves.learning_curve(
         read_rows(folder / "evaluations.csv"),
         folder / "learning_curve.png",
-        score_name=name,
+        score_name=_score(info, result)[0],
         task=config["task"],
         source=info.source,
         dataset=info.dataset_id,
     )
-    title = f"{config['algorithm']['name']} on {config['task']}"
     curves.training_curves(read_rows(folder / "metrics.csv"), folder / "losses.png", title=title)
     drawn = ["learning_curve.png", "losses.png"]
-    own = [t for t in result.trajectories if t.member == 0]
+    own = [trajectory for trajectory in result.trajectories if trajectory.member == 0]
     if own and result.successes is not None and "maze" in config["task"]:
-        successes = result.successes
         placed = [mazes.positions_and_goals(info.env, t.observations) for t in own]
         mazes.trajectories(
             mazes.read_maze(info.env),
             [positions for positions, _ in placed],
             folder / "trajectories.png",
             goals=[goal[0] for _, goal in placed if goal is not None] or None,
-            successes=[bool(successes[0, t.episode]) for t in own],
+            successes=[bool(result.successes[0, t.episode]) for t in own],
             title=title,
             subtitle=f"seed {config['seed']}, first {len(own)} of "
             f"{result.returns.shape[1]} episodes, data: {info.dataset_id}",
         )
         drawn.append("trajectories.png")
     return drawn
-
-
-def physics_warning(info: DatasetInfo) -> str | None:
-    """Returns a line if the installed MuJoCo has other physics than the dataset's, else None."""
-    if not info.mujoco_version:
-        return None
-    return physics_differ(info.env.env_id, info.mujoco_version, version("mujoco")) or None
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -40,22 +40,18 @@ Stop = Callable[[], bool]
 
 
 class Member(NamedTuple):
-    """One member of a population.
-
-    Attributes:
-      seed: seed of its networks, batches and evaluation.
-      settings: {name: value} of its own hyperparameters; all members have the same names.
-    """
+    """One member of a population: its seed, and {name: value} of its own hyperparameters."""
 
     seed: int
     settings: dict[str, float]
 
 
 class Parts(NamedTuple):
-    """What a run is made of, beside its folder."""
+    """The data, environments and devices of a run; `seconds` is the time to load the data."""
 
     data: Transition
     info: DatasetInfo
+    seconds: float
     evaluator: Evaluator
     placement: Placement
 
@@ -71,16 +67,10 @@ def start(
     should_stop: Stop,
     members: Sequence[Member] | None = None,
 ) -> bool:
-    """Trains into a new folder; returns False if stopped early.
+    """Trains into the new folder `out`; returns False if stopped early.
 
-    Nothing is written before configuration, data and environment have been checked.
-
-    Args:
-      config: configuration of the run.
-      out: path of the folder.
-      display: shows progress.
-      should_stop: asked between two calls of the device.
-      members: members of the population; None: one for each seed of the configuration.
+    Nothing is written before configuration, data and environment have been checked. By default
+    there is one member for each seed of the configuration.
 
     Raises:
       UserError: the configuration or the data are wrong.
@@ -88,16 +78,16 @@ def start(
     """
     plain = config.to_dict()
     trainer_config(plain)
-    members = list(members or (Member(seed, {}) for seed in seeds_of(plain)))
+    members = list(members or members_of({"config": plain}))
     use_cpu_cores()
     display = _of_this_host(display)
     hosts.on_first(lambda: RunFolder.check_free(out))
-    with _open(plain, members, display) as (parts, seconds):
+    with _open(plain, members, display) as parts:
         run = {
             "config": plain,
             "members": [member._asdict() for member in members],
             "dataset": parts.info.to_dict(),
-            "data_seconds": seconds,
+            "data_seconds": parts.seconds,
         }
         with RunFolder.shared(out, lambda: RunFolder.create(out, run)) as folder:
             return _run(folder, parts, display, should_stop)
@@ -110,8 +100,7 @@ def resume(path: str | Path, display: Progress, should_stop: Stop) -> bool:
     with RunFolder.shared(path, lambda: RunFolder.open(path)) as folder:
         if (folder.path / "summary.json").exists():
             raise UserError(f"RUN {path} has ended already; its result is in summary.json")
-        with _open(folder.run["config"], members_of(folder.run), display) as (parts, _):
-            _check_dataset(path, folder.run["dataset"], parts.info)
+        with _open_again(folder, display) as parts:
             return _run(folder, parts, display, should_stop, resume=True)
 
 
@@ -122,10 +111,9 @@ def evaluate(path: str | Path, episodes: int, display: Progress) -> dict[str, An
         config, members = folder.run["config"], members_of(folder.run)
         episodes = episodes or final_episodes(config)
         with (
-            _open(config, members, display) as (parts, _),
+            _open_again(folder, display) as parts,
             Checkpoints(folder.path / "checkpoints") as checkpoints,
         ):
-            _check_dataset(path, folder.run["dataset"], parts.info)
             trainer = make_trainer(
                 config, parts.data, members, checkpoints=checkpoints, display=display
             )
@@ -149,7 +137,7 @@ def make_trainer(
     """Makes the trainer of a configuration, by default for the configuration's seeds."""
     enable_compilation_cache()
     settings, algorithm = trainer_config(config), algorithm_of(config)
-    members = members or [Member(seed, {}) for seed in seeds_of(config)]
+    members = members or members_of({"config": config})
     names = members[0].settings
     values = {name: [member.settings[name] for member in members] for name in names}
     seeds = [member.seed for member in members]
@@ -164,13 +152,6 @@ def open_evaluator(
     workers = None if config["eval_workers"] < 0 else config["eval_workers"]
     seeds = [member.seed for member in members]
     with Evaluator(info.env, seeds, config["eval_envs"] or None, workers) as evaluator:
-        found = (evaluator.observation_dim, evaluator.action_dim)
-        expected = (info.observation_dim, info.action_dim)
-        if found != expected:
-            raise UserError(
-                f"dataset {info.dataset_id} has {expected[0]} observations and {expected[1]} "
-                f"actions, its environment {info.env.env_id} {found[0]} and {found[1]}"
-            )
         try:
             yield evaluator
         except SimulatorError as error:
@@ -178,10 +159,8 @@ def open_evaluator(
 
 
 @contextlib.contextmanager
-def _open(
-    config: dict[str, Any], members: Sequence[Member], display: Progress
-) -> Iterator[tuple[Parts, float]]:
-    """Loads the data and opens the environments; yields the parts and the seconds of loading."""
+def _open(config: dict[str, Any], members: Sequence[Member], display: Progress) -> Iterator[Parts]:
+    """Loads the data and opens the environments of this host's members."""
     algorithm = algorithm_of(config)
     data, info, seconds = hosts.together(lambda: load_data(config, display))
     placement = place(algorithm, len(members), config["batch_size"], data)
@@ -190,15 +169,22 @@ def _open(
         short = ", ".join(f"host {i} {each[:19]}" for i, each in enumerate(found))
         raise UserError(f"the hosts' data {info.dataset_id} differ: {short}; copy it from one")
     with open_evaluator(config, info, members[placement.own]) as evaluator:
-        yield Parts(data, info, evaluator, placement), seconds
+        yield Parts(data, info, seconds, evaluator, placement)
 
 
-def _check_dataset(path: str | Path, stored: dict[str, Any], info: DatasetInfo) -> None:
-    if info.fingerprint != stored["fingerprint"]:
-        raise UserError(
-            f"RUN {path} was trained on {stored['dataset_id']} ({stored['fingerprint'][:19]}); "
-            f"found {info.dataset_id} ({info.fingerprint[:19]}), other data"
-        )
+@contextlib.contextmanager
+def _open_again(folder: RunFolder, display: Progress) -> Iterator[Parts]:
+    """Opens the parts of an earlier run; UserError where the data have changed."""
+    stored = folder.run["dataset"]
+    with _open(folder.run["config"], members_of(folder.run), display) as parts:
+        info = parts.info
+        if info.fingerprint != stored["fingerprint"]:
+            raise UserError(
+                f"RUN {folder.path} was trained on {stored['dataset_id']} "
+                f"({stored['fingerprint'][:19]}); found {info.dataset_id} "
+                f"({info.fingerprint[:19]}), other data"
+            )
+        yield parts
 
 
 def _of_this_host(display: Progress) -> Progress:
@@ -217,23 +203,19 @@ def _in_short(error: SimulatorError) -> str:
 
 @contextlib.contextmanager
 def _resumable(folder: Path) -> Iterator[None]:
-    """Turns what ends a run through no fault of its input into StuckError with a remedy."""
-    command = f"make resume RUN={folder}"
+    """Turns failures of simulator and disk into StuckError with the command that continues."""
     try:
         yield
-    except SimulatorError as error:
-        raise StuckError(
-            f"{_in_short(error)}; the last checkpoint is whole, continue with: {command}"
-        ) from error
-    except (SaveError, OSError) as error:
-        reason = str(error)
-        if isinstance(error, OSError):
+    except (SimulatorError, SaveError, OSError) as error:
+        reason, room = str(error), "make room there, then "
+        if isinstance(error, SimulatorError):
+            reason, room = _in_short(error), ""
+        elif isinstance(error, OSError):
             if not disk_trouble(error):
                 raise
             reason = f"{error.filename or folder} cannot be written: {disk_trouble(error)}"
         raise StuckError(
-            f"{reason}; the last checkpoint is whole: make room there, then continue with: "
-            f"{command}"
+            f"{reason}; the last checkpoint is whole, {room}continue with: make resume RUN={folder}"
         ) from error
 
 
@@ -303,19 +285,25 @@ def _run(
         at = stopped_at or trainer.update
         display.say(f"stopped at update {at:,}; continue with: make resume RUN={folder.path}")
         return False
-    arrays = ("returns", "lengths", "successes", "nonfinite_actions")
-    own = {name: getattr(last[0], name) for name in arrays}
-    known = {name: array for name, array in own.items() if array is not None}
-    result = dataclasses.replace(last[0], **hosts.concatenate(known))
+    result = _of_all_hosts(last[0])
     if hosts.first():
         with _resumable(folder.path):
             results.write(folder, parts.info, trainer, result, display)
     return True
 
 
+def _of_all_hosts(result: EvaluationResult) -> EvaluationResult:
+    """The episodes of the members of all hosts."""
+    names = ("returns", "lengths", "successes", "nonfinite_actions")
+    own = {name: getattr(result, name) for name in names}
+    known = {name: array for name, array in own.items() if array is not None}
+    return dataclasses.replace(result, **hosts.concatenate(known))
+
+
 def _introduce(
     config: dict[str, Any], members: Sequence[Member], info: DatasetInfo, display: Progress
 ) -> None:
+    """Shows what is trained, and where."""
     device = describe_device()
     settings = len({tuple(member.settings.items()) for member in members})
     seeds = len({member.seed for member in members})

@@ -1,4 +1,4 @@
-"""Films episodes of a run's policy, those of its evaluation, with MuJoCo's renderer.
+"""Films episodes of a run's evaluation with MuJoCo's renderer.
 
 dtql-jax video --run=runs/... --episodes=3 --out=film.mp4
 
@@ -42,17 +42,17 @@ def run() -> None:
     from dtql_jax.training.run_folder import RunFolder
 
     with RunFolder.open(path) as folder:
-        fit = restore.trainer_of(folder)
-        restore.check_member(fit, values.member)
+        trainer = restore.trainer_of(folder, member=values.member)
         config, spec = folder.run["config"], EnvSpec.from_dict(folder.run["dataset"]["env"])
-    policy, members = fit.policy(), len(fit.seeds)
+    policy, members = trainer.policy(), len(trainer.seeds)
 
     def act(observation: np.ndarray, episode: int, step: int) -> np.ndarray:
+        # the compiled policy takes all members: they get the same observation
         rows = np.broadcast_to(observation, (members, 1, observation.size))
         numbers = (np.full((members, 1), number, np.int32) for number in (episode, step))
         return policy(rows, *numbers)[values.member, 0]
 
-    seed = fit.seeds[values.member]
+    seed = trainer.seeds[values.member]
     title = f"{config['algorithm']['name']} on {config['task']}, seed {seed}"
     numbers = range(values.episode, values.episode + values.episodes)
     fps = values.fps or video.frame_rate(spec)
@@ -60,10 +60,10 @@ def run() -> None:
     with video.Video(out, fps) as film:
         for frame in video.play(spec, act, seed, numbers):
             image = video.captioned(frame, title)
-            # the last frame stays for a second
-            for _ in range(fps if frame.ended else 1):
+            copies = fps if frame.ended else 1  # the last frame stays for a second
+            for _ in range(copies):
                 film.add(image)
-                frames += 1
+            frames += copies
             if frame.ended:
                 print(
                     f"episode {frame.episode}: {frame.ended}, {frame.step} steps, "

@@ -14,6 +14,7 @@ from dtql_jax.commands.reporting.runs import Variant
 from dtql_jax.commands.reporting.scores import score_name
 from dtql_jax.evaluation.scores import stratified_bootstrap_interval
 from dtql_jax.plots import style
+from dtql_jax.training.logging import METRIC_KEYS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,7 +59,7 @@ def metric_curve(variants: Sequence[Variant], metric: str) -> Figure:
     """Draws a training metric of each variant that has it."""
     figure, ((axes,),) = style.figure(3.7, 2.3)
     curves = _draw(axes, variants, "metrics", metric)
-    drawn = np.concatenate([values[np.isfinite(values)] for _, values in curves])
+    drawn = np.hstack([np.zeros(0), *(values[np.isfinite(values)] for _, values in curves)])
     if drawn.size and drawn.min() > 0 and drawn.max() > 100 * drawn.min():
         axes.set_yscale("log")
     axes.margins(x=0.02)
@@ -68,12 +69,10 @@ def metric_curve(variants: Sequence[Variant], metric: str) -> Figure:
 
 def metric_names(variants: Sequence[Variant]) -> list[str]:
     """Returns the metrics with a value in any row, in the order of their columns."""
-    heads = ("update", "phase", "step", "member", "seed")
-    rows = [
-        row for variant in variants for member in variant.members for row in member.rows("metrics")
-    ]
+    runs = {member.run.path: member.run for variant in variants for member in variant.members}
+    rows = [row for run in runs.values() for row in run.logs["metrics"]]
     names = dict.fromkeys(name for row in rows for name, value in row.items() if value)
-    return [name for name in names if name not in heads]
+    return [name for name in names if name not in METRIC_KEYS]
 
 
 def _draw(axes: Axes, variants: Sequence[Variant], log: str, column: str) -> list[Curve]:
@@ -82,9 +81,10 @@ def _draw(axes: Axes, variants: Sequence[Variant], log: str, column: str) -> lis
     for place, variant in enumerate(variants):
         own = [member.curve(log, column) for member in variant.members]
         own = [curve for curve in own if curve[0].size]
-        if not own:
+        common = set.intersection(*(set(at.tolist()) for at, _ in own)) if own else set()
+        if not common:
             continue
-        at = np.array(sorted(set.intersection(*(set(each.tolist()) for each, _ in own))))
+        at = np.array(sorted(common))
         values = np.stack([values[np.isin(each, at)] for each, values in own])
         line: dict[str, Any] = {
             "color": COLOURS[place % len(COLOURS)],
