@@ -1,6 +1,5 @@
-"""make export: the run's own actions from one file, and wrong input in one line."""
+"""The export command: the actions of the run from one file, and wrong input."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +12,7 @@ import dtql_jax
 from dtql_jax.training import population
 from examples import act_with_numpy
 from tests.commands import small_run
-
-ROOT = Path(__file__).parents[2]
+from tests.commands.commands import ROOT, assert_wrong, call
 
 
 @pytest.fixture(scope="module")
@@ -23,14 +21,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory):
     return path, small_run.write_run(path, algorithm="bc", seeds=2)
 
 
-def export(*arguments: str) -> subprocess.CompletedProcess:
-    words = [sys.executable, "-m", "dtql_jax", "export", *arguments]
-    return subprocess.run(words, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True)
-
-
 def test_the_file_acts_as_the_run_did(trained, tmp_path: Path) -> None:
     path, fit = trained
-    ended = export(f"--run={path}", "--member=1", "--npz")
+    ended = call("export", f"--run={path}", "--member=1", "--npz")
     assert ended.returncode == 0, ended.stderr
     assert "seed 1, update 6, acting by single, for cpu" in ended.stdout
     policy = dtql_jax.load_policy(path / "policy.zip")
@@ -62,7 +55,7 @@ def test_the_file_acts_as_the_run_did(trained, tmp_path: Path) -> None:
 
 def test_another_selection(trained, tmp_path: Path) -> None:
     path, fit = trained
-    ended = export(f"--run={path}", "--selection=mean", f"--out={tmp_path / 'mean.zip'}")
+    ended = call("export", f"--run={path}", "--selection=mean", f"--out={tmp_path / 'mean.zip'}")
     assert ended.returncode == 0, ended.stderr
     policy = dtql_jax.load_policy(tmp_path / "mean.zip")
     assert policy.metadata["acting"]["action_selection"] == "mean"
@@ -82,7 +75,5 @@ def test_another_selection(trained, tmp_path: Path) -> None:
     ],
 )
 def test_wrong_input_is_one_line(trained, arguments: tuple[str, ...], expected: str) -> None:
-    ended = export(*(word.replace("RUN", str(trained[0])) for word in arguments))
-    assert ended.returncode == 2
-    assert ended.stderr.startswith("error: ") and expected in ended.stderr, ended.stderr
-    assert len(ended.stderr.strip().splitlines()) == 1
+    words = [word.replace("RUN", str(trained[0])) for word in arguments]
+    assert_wrong(call("export", *words), expected)

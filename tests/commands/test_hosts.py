@@ -4,33 +4,17 @@ import json
 import os
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-SMALL = [
-    "--seeds=3",
-    "--config.data_transitions=3000",
-    "--config.pretrain_steps=20",
-    "--steps=40",
-    "--config.updates_per_call=10",
-    "--config.log_every=20",
-    "--config.eval_every=20",
-    "--config.eval_episodes=2",
-    "--config.final_eval_episodes=2",
-    "--config.record_episodes=1",
-    "--config.algorithm.hidden_dim=16",
-    "--config.algorithm.num_candidates=8",
-]
+from tests.commands.commands import ROOT, SMALL, call, command
 
-
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    home = tmp_path_factory.mktemp("home")
-    own = {"MINARI_DATASETS_PATH": str(home / "m"), "DTQL_JAX_CACHE": str(home / "c")}
-    return os.environ | own
+SMALLER = (
+    *SMALL,
+    *("--seeds=3", "--config.pretrain_steps=20", "--steps=40", "--config.eval_every=20"),
+    *("--config.final_eval_episodes=2", "--config.record_episodes=1"),
+)
 
 
 def on_two_hosts(environment: dict[str, str], *arguments: str) -> list[tuple[int, str]]:
@@ -41,9 +25,9 @@ def on_two_hosts(environment: dict[str, str], *arguments: str) -> list[tuple[int
     where = (f"--coordinator={address}", "--processes=2")
     started = [
         subprocess.Popen(
-            [sys.executable, "-m", *arguments, *where, f"--process={k}"],
+            command("train", *arguments, *where, f"--process={k}"),
             cwd=ROOT,
-            env=environment,
+            env=os.environ | environment,
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -56,11 +40,9 @@ def on_two_hosts(environment: dict[str, str], *arguments: str) -> list[tuple[int
 @pytest.mark.soak
 def test_two_hosts_leave_the_run_of_one(environment: dict[str, str], tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
-    train = ["dtql_jax", "train", *SMALL]
-    subprocess.run(
-        [sys.executable, "-m", *train, f"--out={one}"], cwd=ROOT, env=environment, check=True
-    )
-    for code, said in on_two_hosts(environment, *train, f"--out={two}"):
+    ended = call("train", *SMALLER, f"--out={one}", environment=environment)
+    assert ended.returncode == 0, ended.stderr
+    for code, said in on_two_hosts(environment, *SMALLER, f"--out={two}"):
         assert code == 0, said
     for name in ("metrics.csv", "evaluations.csv", "episodes.csv"):
         assert (two / name).read_text() == (one / name).read_text(), name
@@ -70,17 +52,10 @@ def test_two_hosts_leave_the_run_of_one(environment: dict[str, str], tmp_path: P
         assert found[key] == wanted[key], key
     for name in ("learning_curve.png", "trajectories.png"):
         assert (two / name).read_bytes().startswith(b"\x89PNG")
-    # one process plays what two have trained
-    played = subprocess.run(
-        [sys.executable, "-m", "dtql_jax", "evaluate", f"--run={two}", "--quiet"],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    # one process evaluates the training of two
+    played = call("evaluate", f"--run={two}", "--quiet", environment=environment)
     assert json.loads(played.stdout)["score_by_seed"] == wanted["score_by_seed"]
-    # what is wrong is said by all of them, in a line
-    for code, said in on_two_hosts(environment, *train, f"--out={two}"):
+    # both hosts report wrong input in one line
+    for code, said in on_two_hosts(environment, *SMALLER, f"--out={two}"):
         assert code == 2 and "holds another run already" in said
         assert len([line for line in said.splitlines() if line.startswith("error: ")]) == 1

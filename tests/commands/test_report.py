@@ -1,10 +1,7 @@
 """The report: its scores, the paper's only where they are comparable, and the page."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,9 +12,9 @@ from dtql_jax.commands.reporting import charts, page, runs, scores
 from dtql_jax.errors import UserError
 from dtql_jax.evaluation.published import paper_score
 from dtql_jax.evaluation.scores import stratified_bootstrap_interval
+from tests.commands.commands import assert_wrong, call
 from tests.commands.report_folders import write_folder
 
-ROOT = Path(__file__).parents[2]
 FINAL = np.array([[50.0, 70.0], [80.0, 80.0], [10.0, 30.0], [90.0, 100.0], [60.0, 60.0]])
 
 
@@ -232,18 +229,12 @@ def test_wrong_folders_are_named(tmp_path: Path) -> None:
 def test_the_command(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "a")
 
-    def call(*arguments: str) -> subprocess.CompletedProcess:
-        words = [sys.executable, "-m", "dtql_jax", "report", *arguments]
-        return subprocess.run(words, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True)
-
-    ended = call(f"--run={folder}")
+    ended = call("report", f"--run={folder}")
     assert ended.returncode == 0, ended.stderr
     assert "report of 1 run(s): dtql on hopper-medium" in ended.stdout
     assert (folder / "report" / "report.html").is_file()
-    for arguments, expected in (((), "--run is missing"), (("--run=nowhere",), "no run.json")):
-        wrong = call(*arguments)
-        assert wrong.returncode == 2 and expected in wrong.stderr
-        assert len(wrong.stderr.strip().splitlines()) == 1
+    assert_wrong(call("report"), "--run is missing")
+    assert_wrong(call("report", "--run=nowhere"), "no run.json")
 
 
 def test_a_picture_is_labelled_with_the_first_member(tmp_path: Path) -> None:

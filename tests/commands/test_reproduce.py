@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -11,8 +9,8 @@ import numpy as np
 import pytest
 
 from dtql_jax.commands import reproduce
+from tests.commands.commands import SMALL, assert_wrong, call
 from tests.commands.small_run import write_run
-from tests.commands.test_commands import ROOT, SMALL, call
 
 HEADER = "update,member,loss\n"
 
@@ -82,23 +80,16 @@ def test_a_changed_source_cannot_be_told() -> None:
 
 
 def test_a_run_that_has_not_ended_is_refused(tmp_path: Path) -> None:
-    write_run(tmp_path / "run", finished=False)
-    ended = subprocess.run(
-        [sys.executable, "-m", "dtql_jax", "reproduce", f"--run={tmp_path / 'run'}"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert ended.returncode == 2
-    assert "has not ended" in ended.stderr and len(ended.stderr.splitlines()) == 1
+    write_run(tmp_path / "run")
+    assert_wrong(call("reproduce", f"--run={tmp_path / 'run'}"), "has not ended")
 
 
 @pytest.mark.slow
 def test_the_command(environment: dict[str, str], tmp_path: Path) -> None:
     run = tmp_path / "run"
-    ended = call(environment, "train", f"--out={run}", "--seeds=2", *SMALL)
+    ended = call("train", f"--out={run}", "--seeds=2", *SMALL, environment=environment)
     assert ended.returncode == 0, ended.stderr
-    ended = call(environment, "reproduce", f"--run={run}", "--quiet")
+    ended = call("reproduce", f"--run={run}", "--quiet", environment=environment)
     assert ended.returncode == 0, ended.stderr
     assert "equal bit for bit" in ended.stdout
     for what in (*reproduce.TABLES, "parameters", "versions", "dataset"):
@@ -110,6 +101,6 @@ def test_the_command(environment: dict[str, str], tmp_path: Path) -> None:
     del record["sha256"]
     record["members"][1]["seed"] = 7
     (run / "run.json").write_text(json.dumps(record))
-    ended = call(environment, "reproduce", f"--run={run}", "--quiet")
+    ended = call("reproduce", f"--run={run}", "--quiet", environment=environment)
     assert ended.returncode == 1, ended.stderr
     assert "NOT equal" in ended.stdout

@@ -20,9 +20,9 @@ from experiments.finetune import curves
 from experiments.finetune import settings as finetune_config
 from experiments.finetune.arms import ARMS, Learner
 from experiments.finetune.collecting import Collector
+from tests.commands.commands import SMALL
+from tests.commands.commands import call as call_package
 from tests.commands.small_run import info_of, small_config
-from tests.commands.test_commands import SMALL
-from tests.commands.test_commands import call as call_package
 from tests.experiments.commands import call
 
 
@@ -169,8 +169,7 @@ def test_wrong_settings_are_named() -> None:
 @pytest.mark.slow
 def test_the_whole_command(environment: dict[str, str], tmp_path: Path) -> None:
     run, out = tmp_path / "run", tmp_path / "tuned"
-    package = os.environ | environment
-    ended = call_package(package, "train", f"--out={run}", "--seeds=3", *SMALL)
+    ended = call_package("train", f"--out={run}", "--seeds=3", *SMALL, environment=environment)
     assert ended.returncode == 0, ended.stderr
     arguments = [
         f"--run={run}",
@@ -197,10 +196,11 @@ def test_the_whole_command(environment: dict[str, str], tmp_path: Path) -> None:
     again = json.loads((out / "table.json").read_text())["rows"]
     assert [row["scores_by_seed"] for row in again] == [row["scores_by_seed"] for row in rows]
     # an arm is a run like others
-    ended = call_package(package, "evaluate", f"--run={out / 'symmetric'}", "--episodes=2")
+    run_of_arm = f"--run={out / 'symmetric'}"
+    ended = call_package("evaluate", run_of_arm, "--episodes=2", environment=environment)
     assert ended.returncode == 0, ended.stderr
     assert json.loads(ended.stdout)["score_by_seed"] == rows[0]["scores_by_seed"]
-    ended = call_package(package, "export", f"--run={out / 'symmetric'}", "--member=2")
+    ended = call_package("export", run_of_arm, "--member=2", environment=environment)
     assert ended.returncode == 0 and (out / "symmetric" / "policy.zip").exists(), ended.stderr
     # other settings need another folder
     ended = call("finetune", *arguments, "--steps=21", environment=environment)

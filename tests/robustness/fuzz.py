@@ -136,7 +136,7 @@ def configurations(folder: Path) -> Target:
 def records(folder: Path) -> Target:
     """run.json: damaged, of another program, or written by hand."""
     path = folder / "run"
-    write_run(path, finished=False)
+    write_run(path)
     file = path / "run.json"
     whole = file.read_bytes()
     record = json.loads(whole)

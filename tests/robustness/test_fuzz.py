@@ -107,7 +107,7 @@ def test_so_do_those_that_read_other_files(name: str, content: str, tmp_path: Pa
 
 @pytest.mark.soak
 def test_a_damaged_checkpoint_is_one_line_of_the_command(tmp_path: Path) -> None:
-    write_run(tmp_path, finished=False)
+    write_run(tmp_path)
     newest = max((tmp_path / "checkpoints").iterdir(), key=lambda path: int(path.name))
     largest = max(newest.rglob("*"), key=lambda path: path.is_file() and path.stat().st_size)
     largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
