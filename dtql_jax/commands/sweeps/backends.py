@@ -110,7 +110,7 @@ def ray(
     remote: Any = ray.remote(
         num_cpus=resources["CPU"],
         num_gpus=resources["GPU"],
-        resources={"TPU": resources["TPU"]} if resources["TPU"] else None,
+        resources={"TPU": resources["TPU"]} if resources["TPU"] else {},
         max_calls=1,  # one process a job, because JAX chooses its devices once
         max_retries=retries,
     )(_ray_job)
