@@ -97,7 +97,7 @@ def _draw(axes: Axes, variants: Sequence[Variant], log: str, column: str) -> lis
         marker = "o" if log == "evaluations" and len(at) < 16 else None
         axes.plot(at, values.mean(axis=0), linewidth=1.8, marker=marker, markersize=4, **line)
         curves.append((at, values))
-    axes.xaxis.set_major_formatter(style.short_number)
+    style.count_axis(axes.xaxis)
     return curves
 
 
