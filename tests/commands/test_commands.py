@@ -121,7 +121,7 @@ def test_folders_are_not_mixed_up(environment: dict[str, str], whole: Path, tmp_
     cases = [
         (("train", f"--out={whole}"), "holds another run already"),
         (("train", f"--out={tmp_path}"), "is not empty"),
-        (("train", f"--out={tmp_path / 'notes.txt'}"), "is a file"),
+        (("train", f"--out={tmp_path / 'notes.txt'}"), "is not empty"),
         (("resume", f"--run={whole}"), "has ended already"),
         (("resume", f"--run={tmp_path}"), "holds no run.json"),
         (("resume",), "--run is missing"),
