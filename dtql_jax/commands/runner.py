@@ -152,6 +152,13 @@ def open_evaluator(
     workers = None if config["eval_workers"] < 0 else config["eval_workers"]
     seeds = [member.seed for member in members]
     with Evaluator(info.env, seeds, config["eval_envs"] or None, workers) as evaluator:
+        found = (evaluator.observation_dim, evaluator.action_dim)
+        expected = (info.observation_dim, info.action_dim)
+        if found != expected:
+            raise UserError(
+                f"dataset {info.dataset_id} has {expected[0]} observations and {expected[1]} "
+                f"actions, its environment {info.env.env_id} {found[0]} and {found[1]}"
+            )
         try:
             yield evaluator
         except SimulatorError as error:
