@@ -63,6 +63,8 @@ FQL_ALPHA = {
 def apply(config: Any, task: str, domain: str) -> None:
     """Sets a baseline's published settings of a task."""
     name = config.algorithm.name
+    if name in ("iql", "bc"):
+        config.batch_size, config.updates_per_call = 256, 100
     if name == "iql":
         config.train_steps = 1_000_000
         config.algorithm.temperature = IQL_TEMPERATURE.get(domain, 3.0)

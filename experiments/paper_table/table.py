@@ -14,6 +14,7 @@ NAMES: dict[str, str] = {
     "idql": "IDQL",
     "iql": "IQL",
     "bc": "BC",
+    "fql": "FQL",
     "dql_kl": "DQL-KL",
 }
 UNITS = {"success rate": "success %", "normalised score": "normalised"}
@@ -53,6 +54,11 @@ def batch_text(row: Row) -> str:
     return f"{row['batch_size']:,}{mark}"
 
 
+def count(number: int, noun: str) -> str:
+    """Returns "1 seed" or "3 seeds"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 COLUMNS: dict[str, study.Column] = {
     "task": "task",
     "algorithm": name,
@@ -69,7 +75,7 @@ COLUMNS: dict[str, study.Column] = {
     "seeds x episodes": lambda row: f"{row['seeds']} x {row['episodes']}",
     "checkpoint": "checkpoint",
     "time": lambda row: duration(sum(row["seconds"].values())),
-    "device": lambda row: f"{row['device']['kind']}, {row['device']['cpu_cores']} cores",
+    "device": lambda row: f"{row['device']['kind']}, {count(row['device']['cpu_cores'], 'core')}",
 }
 
 
@@ -92,8 +98,9 @@ def conclusions(rows: Sequence[Row]) -> list[str]:
             f"{len(returns)} rows{_tasks(above)}."
         )
     lines += [
-        f"DTQL reaches the goal of {row['task']} in {row['mean']:.0f} % of episodes after "
-        f"{row['updates']:,} updates of batch {row['batch_size']:,}."
+        f"DTQL reaches the goal of {row['task']} in {row['mean']:.0f} % of {row['episodes']} "
+        f"episodes of {count(row['seeds'], 'seed')} after {row['updates']:,} updates of "
+        f"batch {row['batch_size']:,}."
         for row in own
         if row["score_name"] == "success rate"
     ]

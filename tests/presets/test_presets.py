@@ -88,7 +88,7 @@ def test_only_some_algorithms_have_pretraining(algorithm: str, updates: int) -> 
 
 BASELINES = [
     # arXiv 2110.06169, 2304.10573, 2502.02538 and 2208.06193
-    ("antmaze-umaze", "iql", {"train_steps": 1_000_000}, {"temperature": 10.0, "expectile": 0.9}),
+    ("antmaze-umaze", "iql", {"batch_size": 256}, {"temperature": 10.0, "expectile": 0.9}),
     ("hopper-medium", "iql", {}, {"temperature": 3.0, "expectile": 0.7}),
     (
         "antmaze-umaze",
