@@ -205,6 +205,8 @@ class _Player:
 
     def play(self, plan: Plan, number: int, limit: int) -> int:
         """Plays a part, or its first episodes that have `limit` steps; returns its steps."""
+        if self._stop.is_set():
+            return 0
         if plan != self._plan:
             # imported late: the simulators take a second
             from dtql_jax.collect.behaviours import make_behaviour

@@ -43,7 +43,9 @@ BUDGETS: dict[str, Budget] = {
     # at 3e-3 the generator and its fake denoiser drive each other out of the plane
     "dql_kl": Budget("dql_kl", FAST | EDM | {"learning_rate": 3e-4}, 1500, 0.5, 1.0, 1500),
     "idql": Budget("idql", FAST | {"expectile": 0.95, "num_blocks": 1}, 1000, 0.6),
-    "fql": Budget("fql", {"learning_rate": 3e-3, "hidden_dim": 32, "depth": 3}, 1000, 0.6),
+    "fql": Budget(
+        "fql", {"learning_rate": 3e-3, "hidden_dim": 32, "depth": 3, "alpha": 0.03}, 1000, 0.6
+    ),
     "iql": Budget("iql", FAST | {"expectile": 0.95}, 1000, 0.85),
     "bc": Budget("bc", CLONING, 1000, -0.25, 0.25),
     "bc-edm": Budget("bc", CLONING | {"policy": "edm", "clip_denoised": False}, 1000, -0.3, 0.3),
