@@ -56,7 +56,7 @@ def _order(row: Mapping[str, Any]) -> tuple[Any, ...]:
     task = row["task"].removesuffix(f"-{row['dataset_version']}")
     return (
         place(task, GROUPS["paper"]),
-        *(row["task"], row["dataset_id"], row["updates"]),
+        *(row["task"], row["dataset_id"], row["updates"] - row["pretrain_updates"]),
         place(row["algorithm"], ALGORITHMS),
     )
 

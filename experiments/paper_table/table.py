@@ -22,12 +22,27 @@ Row = Mapping[str, Any]
 
 
 def groups(rows: Sequence[Row]) -> list[list[Row]]:
-    """Returns the rows that may be compared: same task, data and number of updates."""
-    found: dict[tuple[Any, ...], list[Row]] = {}
+    """Returns the rows that may be compared: same task, data and number of updates.
+
+    The number is the same with the pretraining, as in the small budget, or without it, as in the
+    published settings.
+    """
+    found: list[list[Row]] = []
     for row in rows:
-        key = tuple(row[name] for name in ("task", "dataset_fingerprint", "score_name", "updates"))
-        found.setdefault(key, []).append(row)
-    return list(found.values())
+        group = next((group for group in found if _comparable(row, group[0])), None)
+        if group is None:
+            found.append([row])
+        else:
+            group.append(row)
+    return found
+
+
+def _comparable(row: Row, other: Row) -> bool:
+    names = ("task", "dataset_fingerprint", "score_name")
+    if any(row[name] != other[name] for name in names):
+        return False
+    trained, other_trained = (r["updates"] - r["pretrain_updates"] for r in (row, other))
+    return row["updates"] == other["updates"] or trained == other_trained
 
 
 def name(row: Row) -> str:
@@ -154,8 +169,14 @@ def _beside_paper(rows: Sequence[Row]) -> list[str]:
 def _is_best(group: Sequence[Row]) -> bool:
     best = max(group, key=lambda row: row["mean"])
     own = max((row for row in group if row["algorithm"] == "dtql"), key=lambda row: row["mean"])
-    error = sum((row["standard_error"] or 0.0) ** 2 for row in (best, own)) ** 0.5
+    error = (_error(best) ** 2 + _error(own) ** 2) ** 0.5
     return best["mean"] - own["mean"] <= 2.0 * error
+
+
+def _error(row: Row) -> float:
+    """Returns the standard error over seeds; of a single seed, that over its episodes."""
+    error = row["standard_error"]
+    return row["standard_error_over_episodes"] if error is None else error
 
 
 def _tasks(rows: Sequence[Row]) -> str:
