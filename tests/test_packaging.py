@@ -116,7 +116,8 @@ def test_the_wheel_holds_what_it_needs(tmp_path: Path) -> None:
 def make_line(*arguments: str) -> list[str]:
     """The command that a target of the Makefile runs."""
     # a make that `make test` has started would take its variables and name its folder
-    own = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    of_make = ("MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "ARGS")
+    own = {k: v for k, v in os.environ.items() if k not in of_make}
     words = ["make", "--dry-run", "--old-file=.venv/.ready", *arguments]
     ended = subprocess.run(words, cwd=ROOT, env=own, capture_output=True, text=True, check=True)
     return shlex.split(ended.stdout.strip().splitlines()[-1])
@@ -124,6 +125,7 @@ def make_line(*arguments: str) -> list[str]:
 
 def test_make_quotes_its_values(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MAKELEVEL", "1")
+    monkeypatch.setenv("ARGS", "tests/test_packaging.py")
     monkeypatch.setenv("MAKEFLAGS", " -- OUT=other")
     cases = {
         ("train", "ENV=antmaze-umaze", "OUT=my runs/it's one"): "--out=my runs/it's one",
