@@ -7,6 +7,7 @@ the action dimension A from their input.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -127,6 +128,13 @@ class Critic(nn.Module):
         return dense(x, 1, f"dense_{self.depth}")[..., 0]
 
 
+def _twins(module: type[nn.Module]) -> Any:
+    """Two of a module with a leading axis of 2 on every parameter, input and output."""
+    return nn.vmap(
+        module, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=0, axis_size=2
+    )
+
+
 class DoubleCritic(nn.Module):
     """Q1 and Q2, two `Critic`s with a leading axis of 2 on every parameter: -> [2, ...]."""
 
@@ -137,14 +145,9 @@ class DoubleCritic(nn.Module):
 
     @nn.compact
     def __call__(self, observations: Array, actions: Array) -> jax.Array:
-        twins = nn.vmap(
-            Critic,
-            variable_axes={"params": 0},
-            split_rngs={"params": True},
-            in_axes=0,
-            axis_size=2,
+        critic = _twins(Critic)(
+            self.hidden_dim, self.depth, self.layer_norm, self.activation, name="q"
         )
-        critic = twins(self.hidden_dim, self.depth, self.layer_norm, self.activation, name="q")
         # each gets its own copy of the input: with a shared one, XLA makes one wide product of the
         # first layer and transposes all of its results
         return critic(*(jnp.broadcast_to(x, (2, *x.shape)) for x in (observations, actions)))
@@ -306,12 +309,5 @@ class TwinMLP(nn.Module):
 
     @nn.compact
     def __call__(self, *inputs: Array) -> jax.Array:
-        twins = nn.vmap(
-            MLP,
-            variable_axes={"params": 0},
-            split_rngs={"params": True},
-            in_axes=0,
-            axis_size=2,
-        )
-        network = twins(self.out_dim, self.hidden_dim, self.depth, self.layer_norm, name="q")
+        network = _twins(MLP)(self.out_dim, self.hidden_dim, self.depth, self.layer_norm, name="q")
         return network(*(jnp.broadcast_to(x, (2, *x.shape)) for x in inputs))
