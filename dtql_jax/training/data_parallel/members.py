@@ -28,7 +28,7 @@ _MEMBERS = "members"  # mesh axis
 _LEAST_ROWS = 128
 # ... if adding up the gradients, which takes as long as computing this many rows, pays off ...
 _ROWS_OF_AN_EXCHANGE = 24
-# ... which it does not for larger networks (IDQL's have 7.4 MB): a single program spreads their
+# ... which it does not for larger networks (IDQL's, FQL's): a single program spreads their
 # large matrix products over the cores by itself.
 _MOST_BYTES = 7e6
 
